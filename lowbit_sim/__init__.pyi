@@ -1,0 +1,53 @@
+# The public names and the modules they come from; `__init__.py` imports each at its first use.
+
+from .arith.gemm import gemm as gemm
+from .arith.mac import MacUnit as MacUnit
+from .arith.result import GemmResult as GemmResult
+from .arith.spec import GemmSpec as GemmSpec
+from .arith.spec import OpSpec as OpSpec
+from .nn.convert import LayerSummary as LayerSummary
+from .nn.convert import UnsupportedModuleError as UnsupportedModuleError
+from .nn.convert import convert as convert
+from .nn.convert import random_steps as random_steps
+from .nn.convert import restore as restore
+from .nn.convert import set_random_steps as set_random_steps
+from .nn.convert import summary as summary
+from .nn.modules import RecomputationError as RecomputationError
+from .nn.rules import Rule as Rule
+from .nn.rules import UnusedRuleError as UnusedRuleError
+from .numerics.catalog import BF16 as BF16
+from .numerics.catalog import FP4_E2M1 as FP4_E2M1
+from .numerics.catalog import FP8_E4M3FN as FP8_E4M3FN
+from .numerics.catalog import FP8_E5M2 as FP8_E5M2
+from .numerics.catalog import FP16 as FP16
+from .numerics.catalog import INT2 as INT2
+from .numerics.catalog import INT4 as INT4
+from .numerics.catalog import INT8 as INT8
+from .numerics.catalog import INT16 as INT16
+from .numerics.catalog import TF32 as TF32
+from .numerics.catalog import UINT4 as UINT4
+from .numerics.catalog import UINT8 as UINT8
+from .numerics.catalog import as_format as as_format
+from .numerics.catalog import parse_format as parse_format
+from .numerics.formats import FloatFormat as FloatFormat
+from .numerics.formats import Format as Format
+from .numerics.formats import IntFormat as IntFormat
+from .numerics.random import Stream as Stream
+from .numerics.rounding import Rounding as Rounding
+from .numerics.rounding import RoundingMode as RoundingMode
+from .quant.granularity import PerAxis as PerAxis
+from .quant.granularity import PerTensor as PerTensor
+from .quant.qtensor import QTensor as QTensor
+from .quant.quantizer import NotANumberError as NotANumberError
+from .quant.quantizer import Quantizer as Quantizer
+from .quant.scaling import AbsMaxScale as AbsMaxScale
+from .quant.scaling import FixedScale as FixedScale
+from .quant.scaling import MinMaxScale as MinMaxScale
+from .quant.scaling import PowerOfTwoScale as PowerOfTwoScale
+from .trace import GemmEvent as GemmEvent
+from .trace import VectorEvent as VectorEvent
+from .trace import WorkloadTrace as WorkloadTrace
+from .trace import record as record
+from .training.workload import trace_training_step as trace_training_step
+
+__version__: str

@@ -1,0 +1,1 @@
+"""Layer 0: formats, rounding and random bits; `reference` defines them, `kernels` computes them."""

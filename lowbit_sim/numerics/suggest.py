@@ -1,0 +1,14 @@
+"""One wording for every unknown name: what it is, what is known, which known name is nearest."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def unknown(what: str, name: object, known: Iterable[str]) -> str:
+    """The message of an error for a name that is not among the known ones."""
+    names = sorted(known)
+    nearest = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    return f"unknown {what} {name!r}: known are {', '.join(names)}{hint}"

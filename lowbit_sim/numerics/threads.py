@@ -1,0 +1,33 @@
+"""How numba's parallel kernels share the machine with torch."""
+
+from __future__ import annotations
+
+import torch
+
+
+def prepare_numba() -> None:
+    """Choose numba's OpenMP threading layer; call it before the first parallel kernel is compiled.
+
+    The default layer may be `workqueue`, which aborts the process when two threads enter it, as autograd's
+    worker threads do.
+    """
+    from numba.core import config
+
+    config.THREADING_LAYER = "omp"  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def match_torch_threads(pieces: int) -> None:
+    """Let the calling thread's next parallel kernel use as many threads as torch does.
+
+    Args:
+        pieces: How many threads the work is worth; starting one takes longer than a small kernel.
+    """
+    import numba
+    from numba.core import config
+
+    most: int = config.NUMBA_NUM_THREADS  # pyright: ignore[reportAttributeAccessIssue]
+    threads = torch.get_num_threads()
+    numba.set_num_threads(max(1, min(threads, most, pieces)))
+    # numba's first call sets the OpenMP runtime's number of threads, which torch's may be too.
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)

@@ -1,0 +1,205 @@
+"""What ran: the events that operators record and the cost model prices.
+
+This module is the only link between the emulator and the cost model. An operator that runs a GEMM
+emits a `GemmEvent`; anything else that a machine would have to spend time or energy on (quantising,
+scale reductions, random bits, batch-norm, the optimiser) is a `VectorEvent`. With no recorder active
+an emission costs one truth test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+Role = Literal["output", "grad_input", "grad_weight", "update", "overhead"]
+
+#: The parts a training step is split into, in report order. The first three are the GEMMs of a layer
+#: (synonyms fprop, dgrad, wgrad); `update` is the optimiser; `overhead` is all other vector work.
+ROLES: tuple[Role, ...] = ("output", "grad_input", "grad_weight", "update", "overhead")
+
+#: The kinds of vector work an event may name.
+VECTOR_KINDS = (
+    "quantize",
+    "scale_reduction",
+    "random_bits",
+    "dequantize",
+    "batch_norm",
+    "activation",
+    "pooling",
+    "loss",
+    "optimizer_update",
+    "hypernetwork",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operand:
+    """One side of a GEMM as the machine sees it: the format's name and its width in bits."""
+
+    format: str
+    bits: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvGeometry:
+    """The convolution behind a GEMM, for cost models that count the reuse of overlapping windows.
+
+    Sizes are those of the forward convolution, in elements: input [N, C, H, W], kernel [O, C/groups, R, S].
+    """
+
+    batch: int
+    in_channels: int
+    in_height: int
+    in_width: int
+    out_channels: int
+    out_height: int
+    out_width: int
+    kernel_height: int
+    kernel_width: int
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GemmEvent:
+    """One GEMM, or `count` equal ones (the groups of a convolution): [M, K] x [K, N].
+
+    Attributes:
+        role: Which of a layer's three GEMMs this is.
+        M, N, K: Rows of the left operand, columns of the right one, reduction length. May be 0.
+        lhs, rhs: The operands' formats.
+        accumulator_bits: Width of the inner accumulator in bits.
+        overflow: What the accumulator does at its limit, "wrap" or "saturate"; "float" for a native GEMM.
+        chunk: Length of a chunk of the reduction, 0 for one chunk.
+        outer_bits: Width of the accumulator of the chunks' sums in bits.
+        layer: Module path of the layer.
+        count: How many such GEMMs ran.
+        additions: Accumulator additions over all of them.
+        overflows: How many of those overflowed; None when the path that ran can't tell.
+        backend: Which implementation computed it.
+        conv: Geometry of the convolution behind it, if any.
+    """
+
+    role: Role
+    M: int
+    N: int
+    K: int
+    lhs: Operand
+    rhs: Operand
+    accumulator_bits: int
+    overflow: str
+    chunk: int = 0
+    outer_bits: int
+    layer: str = ""
+    count: int = 1
+    additions: int = 0
+    overflows: int | None = 0
+    backend: str = ""
+    conv: ConvGeometry | None = None
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the event."""
+        return self.count * self.M * self.N * self.K
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorEvent:
+    """Work that is not a GEMM.
+
+    Attributes:
+        kind: One of `VECTOR_KINDS`.
+        elements: Elements the vector unit processes.
+        read_bytes: Bytes read from memory, at the operands' stored widths.
+        write_bytes: Bytes written.
+        role: The part of the step it is billed to ("update" or "overhead", or a GEMM's role).
+        layer: Module path of the layer, or "" for the whole model.
+        random_bits: Random bits drawn in total.
+    """
+
+    kind: str
+    elements: int
+    read_bytes: int
+    write_bytes: int
+    role: Role = "overhead"
+    layer: str = ""
+    random_bits: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in VECTOR_KINDS:
+            raise ValueError(
+                f"unknown kind of vector work {self.kind!r}: known are {', '.join(VECTOR_KINDS)}"
+            )
+
+    @property
+    def bytes(self) -> int:
+        """Bytes moved, read and written."""
+        return self.read_bytes + self.write_bytes
+
+
+Event = GemmEvent | VectorEvent
+
+
+@dataclass
+class WorkloadTrace:
+    """The events of a stretch of execution, in the order in which they ran."""
+
+    events: list[Event] = field(default_factory=list)
+
+    @property
+    def gemms(self) -> list[GemmEvent]:
+        """The GEMM events alone."""
+        return [e for e in self.events if isinstance(e, GemmEvent)]
+
+    @property
+    def vectors(self) -> list[VectorEvent]:
+        """The vector events alone."""
+        return [e for e in self.events if isinstance(e, VectorEvent)]
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates over all GEMMs."""
+        return sum(e.macs for e in self.gemms)
+
+    def overflow_share(self) -> float | None:
+        """Overflowed share of all accumulator additions; None if some GEMM didn't count or none ran."""
+        overflows = [e.overflows for e in self.gemms]
+        additions = sum(e.additions for e in self.gemms)
+        if not additions or any(o is None for o in overflows):
+            return None
+        return sum(o for o in overflows if o is not None) / additions
+
+
+_active: list[WorkloadTrace] = []
+
+
+@contextmanager
+def record() -> Iterator[WorkloadTrace]:
+    """Collect the events of the emulated operators that run inside the `with` block, backward passes included.
+
+    Native modules, the loss and the optimiser emit nothing by themselves; `trace_training_step` records a whole
+    training step with all of them.
+
+    Recorders nest: an inner block's events reach the outer one too.
+    """
+    trace = WorkloadTrace()
+    _active.append(trace)
+    try:
+        yield trace
+    finally:
+        # By identity: two traces with equal events are equal as dataclasses.
+        _active[:] = [t for t in _active if t is not trace]
+
+
+def recording() -> bool:
+    """Whether any recorder is active (to skip building events that nobody reads)."""
+    return bool(_active)
+
+
+def emit(event: Event) -> None:
+    """Append an event to every active recorder."""
+    for trace in _active:
+        trace.events.append(event)
