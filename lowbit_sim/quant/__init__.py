@@ -1,0 +1,1 @@
+"""Layer 1: from tensors to codes; `Quantizer` in, `QTensor` out."""
