@@ -1,0 +1,1 @@
+"""Layer 2: the MAC unit and the emulated matrix product; `backends.reference` defines it."""

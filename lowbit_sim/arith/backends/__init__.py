@@ -1,0 +1,1 @@
+"""The implementations of the emulated matrix product; `reference` is the definition."""

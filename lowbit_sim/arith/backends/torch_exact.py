@@ -1,0 +1,139 @@
+"""Library matrix products that are exact, where a proof makes the order of summation immaterial.
+
+Which product runs, for codes a and b and every |partial sum| <= bound:
+
+| operands              | bound  | product                              |
+|-----------------------|--------|--------------------------------------|
+| int8                  | < 2^31 | `torch._int_mm` (int32 accumulation) |
+| any                   | < 2^24 | float32 matmul                       |
+| any                   | < 2^53 | float64 matmul                       |
+| any                   | above  | int64 matmul (modulo 2^64)           |
+
+A library convolution is never used: it may choose Winograd or FFT algorithms, which are not exact.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor
+
+from lowbit_sim.arith.bounds import dtype_magnitude, find_unproven, magnitude, range_proof
+from lowbit_sim.arith.mac import MacUnit, accumulator_range
+from lowbit_sim.arith.result import GemmResult, result_dtype
+
+NAME = "torch_exact"
+
+
+def _int_mm(a: Tensor, b: Tensor) -> Tensor:
+    return torch._int_mm(a, b)  # pyright: ignore[reportPrivateImportUsage]
+
+
+def why_not(mac: MacUnit, a: Tensor, b: Tensor, count_overflows: bool) -> str | None:
+    """None if the exact product has the accumulator's bits, else the reason why it may not."""
+    if mac.overflow == "wrap" and not count_overflows:
+        return None
+    unproven = find_unproven(mac, a, b)
+    return None if unproven.empty else unproven.why
+
+
+def run(mac: MacUnit, a: Tensor, b: Tensor) -> GemmResult:
+    """a [M, K] times b [K, N], given that `why_not` is None."""
+    unproven = find_unproven(mac, a, b)
+    return proven(mac, a, b, unproven.why) if unproven.empty else uncounted(mac, a, b)
+
+
+def proven(mac: MacUnit, a: Tensor, b: Tensor, why: str) -> GemmResult:
+    """The product of operands that can't overflow, for the reason given."""
+    values = exact_product(a, b).to(result_dtype(mac))
+    return GemmResult(values=values, overflows=0, backend=NAME, why=why)
+
+
+def uncounted(mac: MacUnit, a: Tensor, b: Tensor) -> GemmResult:
+    """The product in a wrapping accumulator, whose values need no proof; its overflows stay unknown.
+
+    Only the proof that reads no data is tried, as it saves work.
+    """
+    why = range_proof(mac, a.shape[1], dtype_magnitude(a), dtype_magnitude(b))
+    if why:
+        return proven(mac, a, b, why)
+    why = f"sums modulo 2^{mac.result_bits} do not depend on order"
+    return GemmResult(values=_modular(mac, a, b), overflows=None, backend=NAME, why=why)
+
+
+def _wrap(x: Tensor, bits: int) -> Tensor:
+    if bits == 64:
+        return x
+    low, _ = accumulator_range(bits)
+    return ((x - low) & ((1 << bits) - 1)) + low
+
+
+def _modular(mac: MacUnit, a: Tensor, b: Tensor) -> Tensor:
+    """Wrapping accumulation, modulo the accumulators' widths.
+
+    One product if the outer accumulator keeps no more bits than the inner one, else a product for each chunk, as
+    each chunk's sum loses its high bits first.
+    """
+    reduction = a.shape[1]
+    whole = mac.result_bits <= mac.accumulator_bits
+    chunk = max(reduction, 1) if whole else mac.chunk_length(reduction)
+    total = torch.zeros(a.shape[0], b.shape[1], dtype=torch.int64)
+    for start in range(0, reduction, chunk):
+        part = exact_product(a[:, start : start + chunk], b[start : start + chunk]).to(torch.int64)
+        total += _wrap(part, mac.accumulator_bits)
+    return _wrap(total, mac.result_bits).to(result_dtype(mac))
+
+
+def exact_product(a: Tensor, b: Tensor) -> Tensor:
+    """The integer product of a [M, K] and b [K, N]: int32 or int64, exact (modulo 2^64 beyond int64)."""
+    # Under autocast a float32 product would be one of bfloat16, which no bound covers.
+    with torch.autocast(a.device.type, enabled=False):
+        return _product(a, b)
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    if not (a.numel() and b.numel()):
+        return torch.zeros(a.shape[0], b.shape[1], dtype=torch.int32)
+    reduction = a.shape[1]
+    if a.dtype == b.dtype == torch.int8 and reduction << 14 < 1 << 31 and int_mm_is_sound():
+        return _int_mm(_canonical(a), _canonical(b))
+    bound = reduction * dtype_magnitude(a) * dtype_magnitude(b)
+    if bound >= 1 << 24:
+        bound = reduction * magnitude(a) * magnitude(b)
+    if bound < 1 << 24:
+        return (a.to(torch.float32) @ b.to(torch.float32)).to(torch.int32)
+    if bound < 1 << 53:
+        return (a.to(torch.float64) @ b.to(torch.float64)).to(torch.int64)
+    return a.to(torch.int64) @ b.to(torch.int64)
+
+
+def _canonical(x: Tensor) -> Tensor:
+    """x in row-major or column-major order, with the strides that its sizes call for.
+
+    On the CPU `torch._int_mm` returns garbage for other strides: zero ones (expanded tensors) and the
+    meaningless ones of dimensions of size 1 (pytorch issue 195066). `contiguous` alone does not mend the
+    latter, as it takes any stride of such a dimension for contiguous.
+    """
+    rows, columns = x.shape
+    if x.stride() == (columns, 1) or (x.stride() == (1, rows) and min(x.shape) > 1):
+        return x
+    return x.contiguous().as_strided(x.shape, (columns, 1))
+
+
+@functools.cache
+def int_mm_is_sound() -> bool:
+    """Whether `torch._int_mm` returns exact products here, checked once per process.
+
+    It has been wrong on some processors without VNNI (pytorch issue 136746), where a saturating 16-bit
+    instruction adds pairs of products: the check's operands are the extreme codes that would show it.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for rows, reduction, columns in ((2, 1, 3), (3, 5, 7), (17, 64, 33), (64, 130, 16)):
+        a = torch.randint(-128, 128, (rows, reduction), dtype=torch.int8, generator=generator)
+        b = torch.randint(-128, 128, (reduction, columns), dtype=torch.int8, generator=generator)
+        a[0], b[:, 0] = 127, 127
+        a[1], b[:, 1] = -128, -128
+        if not torch.equal(_int_mm(a, b).to(torch.int64), a.to(torch.int64) @ b.to(torch.int64)):
+            return False
+    return True

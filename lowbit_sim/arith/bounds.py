@@ -1,0 +1,128 @@
+"""Proofs that no accumulator can overflow, so that the order of summation does not matter.
+
+For any order, every partial sum over a set S of k obeys
+
+    |s| <= sum_{k in S} |a_ik b_kj| <= ||a_i,S||_2 ||b_S,j||_2      (Cauchy-Schwarz)
+                                    <= ||a_i,S||_1 max|b_S,j|        (Hoelder), and the same with a and b swapped
+                                    <= |S| max|a| max|b|             (range)
+
+Inner sums run inside one chunk, outer sums over the whole reduction; each must fit its own accumulator. Norms are
+integers or float64 square roots rounded up, so a proof is never claimed for a sum that could overflow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lowbit_sim.arith.mac import MacUnit, accumulator_range
+
+# A float64 square root errs by half a unit in the last place and a product by another; this is well above both.
+_ROUND_UP = 1.0 + 2.0**-50
+
+
+#: The largest magnitude of an operand: a code of 16 bits less a zero point of 16 bits.
+MAX_OPERAND = (1 << 16) - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unproven:
+    """The part of a result that no bound covers: every unproven element lies in rows x columns.
+
+    Attributes:
+        rows: int64 indices, ascending.
+        columns: int64 indices, ascending.
+        why: The proof, or what failed, in words.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    why: str
+
+    @property
+    def empty(self) -> bool:
+        """Whether the whole result is proven."""
+        return not (len(self.rows) and len(self.columns))
+
+
+def magnitude(x: Tensor) -> int:
+    """The largest |x|; 0 of an empty tensor."""
+    if not x.numel():
+        return 0
+    low, high = torch.aminmax(x)
+    return max(-int(low), int(high))
+
+
+def dtype_magnitude(x: Tensor) -> int:
+    """An upper bound of |x| that needs no pass over the data."""
+    info = torch.iinfo(x.dtype)
+    return max(-info.min, info.max)
+
+
+def _limits(mac: MacUnit) -> tuple[int, int]:
+    return accumulator_range(mac.accumulator_bits)[1], accumulator_range(mac.result_bits)[1]
+
+
+def range_proof(mac: MacUnit, reduction: int, a_max: int, b_max: int) -> str | None:
+    """The range bound as a proof in words, or None where it fails."""
+    inner_limit, outer_limit = _limits(mac)
+    chunk = min(mac.chunk_length(reduction), reduction)
+    if chunk * a_max * b_max > inner_limit or reduction * a_max * b_max > outer_limit:
+        return None
+    return f"range: {reduction} x {a_max} x {b_max} <= {min(inner_limit, outer_limit)}"
+
+
+def _norms(x: Tensor, chunk: int) -> tuple[Tensor, Tensor, Tensor]:
+    """L2 (rounded up), L1 and maximum of each row [n], each the largest over the row's chunks."""
+    from lowbit_sim.arith.norms_kernel import chunk_norms
+
+    codes = x if x.dtype == torch.int8 else x.to(torch.int32)
+    squares, sums, largest = (
+        torch.from_numpy(n).to(torch.float64) for n in chunk_norms(codes.numpy(), chunk)
+    )
+    return squares.sqrt() * _ROUND_UP, sums * _ROUND_UP, largest
+
+
+def _exceeds(rows: tuple[Tensor, ...], columns: tuple[Tensor, ...], limit: int) -> tuple[Tensor, Tensor]:
+    """Masks of the rows and of the columns that no bound proves against all of the other side."""
+    l2_a, l1_a, max_a = rows
+    l2_b, l1_b, max_b = columns
+
+    def fails(own: tuple[Tensor, Tensor, Tensor], other: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        bounds = [x * y.max() for x, y in zip(own, other, strict=True)]
+        return torch.stack(bounds).amin(0) * _ROUND_UP > limit
+
+    return (
+        fails((l2_a, l1_a, max_a), (l2_b, max_b, l1_b)),
+        fails((l2_b, max_b, l1_b), (l2_a, l1_a, max_a)),
+    )
+
+
+def find_unproven(mac: MacUnit, a: Tensor, b: Tensor) -> Unproven:
+    """Which part of a @ b no bound proves free of overflow.
+
+    Args:
+        mac: The MAC unit.
+        a: Integers [M, K].
+        b: Integers [K, N].
+    """
+    reduction = a.shape[1]
+    nothing = torch.empty(0, dtype=torch.int64)
+    proof = range_proof(mac, reduction, dtype_magnitude(a), dtype_magnitude(b)) or range_proof(
+        mac, reduction, magnitude(a), magnitude(b)
+    )
+    if proof or not (a.numel() and b.numel()):
+        return Unproven(rows=nothing, columns=nothing, why=proof or "empty")
+    inner_limit, outer_limit = _limits(mac)
+    chunk = min(mac.chunk_length(reduction), reduction)
+    bad_rows, bad_columns = _exceeds(_norms(a, chunk), _norms(b.t(), chunk), inner_limit)
+    if chunk < reduction or outer_limit < inner_limit:
+        rows, columns = _exceeds(_norms(a, reduction), _norms(b.t(), reduction), outer_limit)
+        bad_rows, bad_columns = bad_rows | rows, bad_columns | columns
+    rows, columns = bad_rows.nonzero().flatten(), bad_columns.nonzero().flatten()
+    if not (len(rows) and len(columns)):
+        return Unproven(rows=nothing, columns=nothing, why="Cauchy-Schwarz and L1 norms fit the accumulator")
+    why = f"no bound covers {len(rows)} of {len(a)} rows x {len(columns)} of {b.shape[1]} columns"
+    return Unproven(rows=rows, columns=columns, why=why)

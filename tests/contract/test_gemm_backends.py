@@ -1,0 +1,139 @@
+"""What every GEMM backend must do: return the reference's bits or say why it can't run.
+
+A new backend joins `BACKENDS` and is tested here without another line.
+"""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given
+
+from lowbit_sim.arith.backends import numba_cpu
+from lowbit_sim.arith.gemm import BACKENDS, gemm, run_gemm
+from lowbit_sim.arith.mac import MacUnit
+from lowbit_sim.arith.result import result_dtype
+from tests.arith.strategies import mac_units, operands
+
+FAST = sorted(set(BACKENDS) - {"reference"})
+
+
+def check(a, b, mac, backend, count_overflows=True):
+    """The backend's result is the reference's, or the backend refuses with a reason; True if it ran."""
+    expected = run_gemm(a, b, mac, backend="reference")
+    if backend is not None:
+        reason = BACKENDS[backend].why_not(mac, a, b, count_overflows)
+        if reason:
+            with pytest.raises(ValueError, match="can't run"):
+                run_gemm(a, b, mac, backend=backend, count_overflows=count_overflows)
+            return False
+    result = run_gemm(a, b, mac, backend=backend, count_overflows=count_overflows)
+    assert result.values.dtype == result_dtype(mac)
+    assert torch.equal(result.values, expected.values)
+    assert result.additions == expected.additions
+    if count_overflows:
+        assert result.overflows == expected.overflows
+    else:
+        assert result.overflows in (None, expected.overflows)
+    return True
+
+
+@pytest.mark.parametrize("backend", [*FAST, None])
+@given(matrices=operands(), mac=mac_units)
+def test_equals_the_reference(backend, matrices, mac):
+    check(*matrices, mac, backend)
+
+
+@pytest.mark.parametrize("backend", [*FAST, None])
+@given(matrices=operands(), mac=mac_units)
+def test_equals_the_reference_without_counting(backend, matrices, mac):
+    check(*matrices, mac, backend, count_overflows=False)
+
+
+def codes(shape, low, high, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(low, high + 1, shape, dtype=torch.int8, generator=generator)
+
+
+EDGES = [0, 1, numba_cpu.BLOCK - 1, numba_cpu.BLOCK, numba_cpu.BLOCK + 1]
+
+
+@pytest.mark.parametrize(
+    ("m", "n"), [*itertools.product(EDGES, [0, 1, 3]), *itertools.product([0, 1, 3], EDGES)]
+)
+@pytest.mark.parametrize("k", [0, 1, 4])
+def test_sizes_around_the_kernels_block(m, n, k):
+    a, b = codes((m, k), -128, 127, 0), codes((k, n), -128, 127, 1)
+    for mac in (MacUnit(accumulator_bits=15, overflow="saturate"), MacUnit(accumulator_bits=12, chunk=2)):
+        assert check(a, b, mac, "numba_cpu")
+        check(a, b, mac, None)
+
+
+@pytest.mark.parametrize("k", EDGES)
+@pytest.mark.parametrize(("m", "n"), [(0, 2), (1, 1), (3, 2)])
+@pytest.mark.parametrize("overflow", ["wrap", "saturate"])
+def test_reductions_around_the_kernels_block(m, n, k, overflow):
+    a, b = codes((m, k), -128, 127, 6), codes((k, n), -128, 127, 7)
+    for mac in (
+        MacUnit(accumulator_bits=17, overflow=overflow),
+        MacUnit(accumulator_bits=15, overflow=overflow, chunk=numba_cpu.BLOCK, outer_bits=20),
+    ):
+        assert check(a, b, mac, "numba_cpu")
+        assert check(a, b, mac, None)
+        check(a, b, mac, "torch_exact", count_overflows=False)
+
+
+@pytest.mark.parametrize("backend", ["numba_cpu", None])
+@pytest.mark.parametrize("overflow", ["wrap", "saturate"])
+@pytest.mark.parametrize(("chunk", "outer_bits"), [(0, None), (31, None), (32, 24), (33, 12), (64, 8)])
+@pytest.mark.parametrize("k", [31, 32, 33, 100])
+def test_chunks_and_their_edges(backend, overflow, chunk, outer_bits, k):
+    mac = MacUnit(accumulator_bits=16, overflow=overflow, chunk=chunk, outer_bits=outer_bits)
+    assert check(codes((5, k), -128, 127, 2), codes((k, 6), -128, 127, 3), mac, backend)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-127, 127), (-7, 7), (-128, 127)])
+@pytest.mark.parametrize("backend", FAST)
+def test_every_product_of_two_codes(low, high, backend):
+    """An outer product holds every product of two codes: 65536 of full INT8."""
+    column = torch.arange(low, high + 1, dtype=torch.int8)[:, None]
+    got = gemm(column, column.t().contiguous(), MacUnit(), backend=backend)
+    wide = column.to(torch.int64)
+    assert torch.equal(got.to(torch.int64), wide @ wide.t())
+
+
+@pytest.mark.parametrize("bits", [8, 9, 16, 20, 31, 32, 33, 40])
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("overflow", ["wrap", "saturate"])
+@pytest.mark.parametrize("excess", [-1, 0, 1])
+def test_the_accumulators_limit(bits, sign, overflow, excess):
+    """Sums that end one below, at and one above the limit."""
+    limit = 2 ** (bits - 1) - 1 if sign > 0 else 2 ** (bits - 1)
+    target = limit + excess
+    step = 65535 * 65535
+    factors = [(65535, 65535)] * (target // step)
+    rest = target % step
+    factors += [(65535, rest // 65535), (1, rest % 65535)]
+    a = torch.tensor([[sign * x for x, _ in factors]], dtype=torch.int32)
+    b = torch.tensor([[y] for _, y in factors], dtype=torch.int32)
+    mac = MacUnit(accumulator_bits=bits, overflow=overflow)
+    for backend in ("numba_cpu", None):
+        assert check(a, b, mac, backend)
+    if bits > 33:  # narrower ones overflow on the way
+        assert run_gemm(a, b, mac).overflows == (excess > 0)
+
+
+@pytest.mark.parametrize("overflow", ["wrap", "saturate"])
+def test_threads_change_no_bit(overflow):
+    a, b = codes((70, 300), -127, 127, 4), codes((300, 1100), -127, 127, 5)
+    mac = MacUnit(accumulator_bits=16, overflow=overflow, chunk=64, outer_bits=18)
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            results.append(run_gemm(a, b, mac, backend="numba_cpu"))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(results[0].values, results[1].values)
+    assert results[0].overflows == results[1].overflows > 0
