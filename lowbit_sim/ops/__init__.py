@@ -1,0 +1,1 @@
+"""Layer 3: differentiable operators with three emulated GEMMs each."""
