@@ -1,0 +1,73 @@
+"""What plain training needs to be told: stochastic gradient descent with momentum and a schedule.
+
+    constant: lr_t = lr            cosine: lr_t = lr (1 + cos(pi t / T)) / 2
+
+at step t of T. Source of the cosine: Loshchilov and Hutter, "SGDR", ICLR 2017, equation 5 without restarts.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import nn
+
+from lowbit_sim.numerics.suggest import unknown
+
+Schedule = Literal["constant", "cosine"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """Hyperparameters of a run.
+
+    Args:
+        epochs: Passes over the training examples, at least 1.
+        batch_size: Examples in a step, at least 1; the last step of an epoch may have fewer.
+        learning_rate: The schedule's largest value, positive.
+        momentum: At least 0 and below 1.
+        weight_decay: L2 penalty, at least 0.
+        schedule: "constant" or "cosine" (to 0 over the whole run).
+        seed: Seed of the order of the examples, and of torch's generator during the run.
+
+    Raises:
+        ValueError: A value outside its range.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: Schedule = "cosine"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("batch_size", 1), ("weight_decay", 0), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate must be positive and finite, got {self.learning_rate}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must be at least 0 and below 1, got {self.momentum}")
+        if self.schedule not in get_args(Schedule):
+            raise ValueError(unknown("learning rate schedule", self.schedule, get_args(Schedule)))
+
+
+def learning_rate(settings: TrainingSettings, step: int, steps: int) -> float:
+    """Learning rate at a step (from 0) of a run of `steps` steps."""
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    return settings.learning_rate * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+def build_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.SGD:
+    """Stochastic gradient descent over the model's parameters, with the settings' hyperparameters."""
+    return torch.optim.SGD(
+        model.parameters(),
+        lr=settings.learning_rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+    )

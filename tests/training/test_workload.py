@@ -1,0 +1,191 @@
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import lowbit_sim as lb
+from lowbit_sim.trace import GemmEvent, Operand, VectorEvent, WorkloadTrace
+from lowbit_sim.training.settings import build_optimizer
+from lowbit_sim.training.workload import trace_training_step
+from tests.training.toys import SETTINGS, parameter_bits, toy_examples, toy_model
+
+BATCH = 8
+
+
+def trace_of(model: nn.Module, inputs: Tensor | None = None) -> WorkloadTrace:
+    data = toy_examples(BATCH)
+    return trace_training_step(
+        model, data.inputs if inputs is None else inputs, data.targets, build_optimizer(model, SETTINGS)
+    )
+
+
+def gemm_shapes(trace: WorkloadTrace) -> list[tuple[str, str, int, int, int]]:
+    return [(e.layer, e.role, e.M, e.N, e.K) for e in trace.gemms]
+
+
+# By hand for the toy: conv 1 -> 4 of 3x3 over 8 images of 4x4, then linear 4 -> 3. The images need no gradient.
+TOY_GEMMS = [
+    ("0", "output", 8 * 16, 4, 9),
+    ("5", "output", 8, 3, 4),
+    ("5", "grad_input", 8, 4, 3),
+    ("5", "grad_weight", 3, 4, 8),
+    ("0", "grad_weight", 4, 9, 8 * 16),
+]
+
+
+def test_a_native_model_is_traced_as_float32():
+    trace = trace_of(toy_model())
+    assert gemm_shapes(trace) == TOY_GEMMS
+    fp32 = Operand(format="fp32", bits=32)
+    assert all((e.lhs, e.rhs, e.backend) == (fp32, fp32, "native") for e in trace.gemms)
+
+
+def test_a_converted_model_has_the_same_gemms_with_its_own_operands():
+    model = lb.convert(toy_model(), [lb.Rule("*", lb.OpSpec.uniform(lb.INT8))])
+    trace = trace_of(model)
+    assert sorted(gemm_shapes(trace)) == sorted(TOY_GEMMS)
+    assert {e.lhs.format for e in trace.gemms} == {"int8"}
+
+
+def test_native_layers_of_a_mixed_model_are_float32():
+    model = lb.convert(toy_model(), [lb.Rule("0", None), lb.Rule("*", lb.OpSpec.uniform(lb.INT4))])
+    formats = {e.layer: e.lhs.format for e in trace_of(model).gemms}
+    assert formats == {"0": "fp32", "5": "int4"}
+
+
+def vector(trace: WorkloadTrace, kind: str) -> list[tuple[int, int, int]]:
+    return [(e.elements, e.read_bytes, e.write_bytes) for e in trace.vectors if e.kind == kind]
+
+
+def test_vector_work_of_native_modules_by_hand():
+    trace = trace_of(toy_model())
+    maps, pooled, logits = 8 * 4 * 16, 8 * 4, 8 * 3  # elements; 4 bytes each
+    assert vector(trace, "batch_norm") == [(maps, 2 * 4 * maps, 4 * maps), (maps, 4 * 4 * maps, 4 * maps)]
+    assert vector(trace, "activation") == [(maps, 4 * maps, 4 * maps), (maps, 2 * 4 * maps, 4 * maps)]
+    assert vector(trace, "pooling") == [(maps, 4 * maps, 4 * pooled), (maps, 4 * pooled, 4 * maps)]
+    assert vector(trace, "loss") == [(logits, 4 * logits, 0), (logits, 4 * logits, 4 * logits)]
+
+
+def test_the_update_reads_weight_gradient_and_momentum_and_writes_weight_and_momentum():
+    parameters = 4 * 9 + 4 + 4 + 4 * 3 + 3
+    trace = trace_of(toy_model())
+    assert vector(trace, "optimizer_update") == [(parameters, 3 * 4 * parameters, 2 * 4 * parameters)]
+    assert [e.role for e in trace.vectors if e.kind == "optimizer_update"] == ["update"]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "state"), [(lambda p: torch.optim.SGD(p, lr=0.1), 0), (lambda p: torch.optim.Adam(p), 2)]
+)
+def test_other_optimizers_are_billed_by_their_own_state(optimizer, state):
+    model, data = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), toy_examples(BATCH)
+    trace = trace_training_step(model, data.inputs, data.targets, optimizer(model.parameters()))
+    parameters = 16 * 3 + 3
+    assert vector(trace, "optimizer_update") == [
+        (parameters, (2 + state) * 4 * parameters, (1 + state) * 4 * parameters)
+    ]
+
+
+def test_events_come_in_the_order_in_which_they_ran():
+    kinds = [e.role if isinstance(e, GemmEvent) else e.kind for e in trace_of(toy_model()).events]
+    forward = ["output", "batch_norm", "activation", "pooling", "output", "loss"]
+    backward = ["loss", "grad_input", "grad_weight", "pooling", "activation", "batch_norm", "grad_weight"]
+    assert kinds == [*forward, *backward, "optimizer_update"]
+
+
+@pytest.mark.parametrize(
+    "spec", [None, lb.OpSpec.uniform(lb.INT4, gradient_rounding=lb.Rounding("stochastic", random_bits=8))]
+)
+def test_nothing_changes_but_the_trace(spec):
+    model = lb.convert(toy_model().eval(), [lb.Rule("*", spec)])
+    data, optimizer = toy_examples(BATCH), build_optimizer(model, SETTINGS)
+    bits, steps, state = parameter_bits(model), lb.random_steps(model), torch.get_rng_state()
+    trace_training_step(model, data.inputs, data.targets, optimizer)
+    assert parameter_bits(model) == bits
+    assert lb.random_steps(model) == steps
+    assert not model.training
+    assert all(p.grad is None for p in model.parameters())
+    assert not optimizer.state_dict()["state"]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(not m._forward_hooks for m in model.modules())
+
+
+def test_the_trace_is_the_same_every_time():
+    model = toy_model()
+    assert trace_of(model).events == trace_of(copy.deepcopy(model)).events
+
+
+class Branches(nn.Module):
+    """An addition of two branches, as a module with two inputs."""
+
+    class Add(nn.Module):
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return x + y
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flatten, self.left, self.add = nn.Flatten(), nn.Linear(16, 3), self.Add()
+        self.right = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.left(self.flatten(x))
+        return self.add(y, self.right(y))
+
+
+def test_a_module_without_parameters_is_elementwise_work_and_a_view_is_free():
+    trace = trace_of(Branches())
+    logits = 8 * 3
+    assert {e.layer for e in trace.vectors} == {"add", ""}
+    assert vector(trace, "activation") == [
+        (logits, 2 * 4 * logits, 4 * logits),
+        (logits, 2 * 4 * logits, 2 * 4 * logits),
+    ]
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.Conv1d(1, 3, 1), nn.Embedding(4, 3), nn.PReLU(), nn.LSTM(4, 3), nn.MultiheadAttention(4, 1)]
+)
+def test_a_module_of_unknown_cost_is_refused_by_name(layer):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3), layer)
+    with pytest.raises(ValueError, match=f"module '2' \\({type(layer).__name__}\\) is not known"):
+        trace_of(model)
+
+
+def grouped_convolution(spec: lb.OpSpec | None) -> nn.Module:
+    conv = nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding="valid", dilation=(1, 2), groups=2)
+    model = nn.Sequential(nn.Conv2d(1, 4, 1), conv, nn.Flatten(), nn.Linear(6 * 1 * 2, 3))
+    return lb.convert(model, [lb.Rule("*", spec)])
+
+
+def test_a_native_convolution_has_the_gemms_and_geometry_of_its_emulated_twin():
+    native, emulated = (trace_of(grouped_convolution(spec)) for spec in (None, lb.OpSpec.uniform(lb.INT8)))
+    for layer in ("0", "1", "3"):
+        ours, theirs = (
+            [(e.role, e.M, e.N, e.K, e.count, e.conv) for e in t.gemms if e.layer == layer]
+            for t in (native, emulated)
+        )
+        assert sorted(ours, key=lambda e: e[0]) == sorted(theirs, key=lambda e: e[0])
+
+
+def test_a_frozen_layer_has_no_weight_gradient():
+    model = toy_model()
+    model[0].weight.requires_grad_(False)  # pyright: ignore[reportIndexIssue, reportCallIssue]
+    trace = trace_of(model)
+    assert ("0", "grad_weight") not in [(e.layer, e.role) for e in trace.gemms]
+    assert isinstance(trace.events[-1], VectorEvent)
+    assert trace.events[-1].elements == 4 + 4 + 4 * 3 + 3
+
+
+def test_frozen_modules_stay_frozen() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+    model[1].eval()
+    seen = []
+    model[1].register_forward_hook(lambda module, *_: seen.append(module.training))
+    trace_training_step(
+        model, torch.randn(3, 4), torch.tensor([0, 1, 2]), torch.optim.SGD(model.parameters(), lr=0.1)
+    )
+    assert seen == [False]
+    trace_training_step(
+        model.eval(), torch.randn(3, 4), torch.tensor([0, 1, 2]), torch.optim.SGD(model.parameters(), lr=0.1)
+    )
+    assert seen == [False, True]
