@@ -1,0 +1,303 @@
+"""The command line: `lowbit-sim compare`, `estimate` and `profiles`.
+
+Commands import what they need when they run, so that help is instant. A user's error is one message on stderr
+and exit code 2; anything unexpected keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from lowbit_sim.study.config import Study
+    from lowbit_sim.study.run import Outcome
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+USER_ERROR = 2
+TABLE_COLUMNS = 100
+
+#: The training step that `estimate` prices unless told otherwise.
+BATCH, DATA_SHAPE, CLASSES = 32, "3,32,32", 10
+
+app = typer.Typer(
+    help="Bit-accurate emulation of low-precision training hardware, with its cycles and energy.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+profiles_app = typer.Typer(help="List, show, check and start machine profiles.", no_args_is_help=True)
+app.add_typer(profiles_app, name="profiles")
+
+
+def main() -> None:
+    """The entry point of `lowbit-sim`."""
+    # torch and numba each bring an OpenMP runtime, whose idle threads spin by default and take the cores from the
+    # other's. The setting is read when the runtime is loaded, so it comes before the first import of torch.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        app()
+    except ValueError as error:
+        if not _is_users(error):
+            raise
+        Console(stderr=True, soft_wrap=True).print(
+            f"Error: {error}", style="red", markup=False, highlight=False
+        )
+        sys.exit(USER_ERROR)
+
+
+def _is_users(error: ValueError) -> bool:
+    """Whether an error is about what the user asked for, and its message all that there is to say."""
+    import hw_models
+    from lowbit_sim.study.errors import StudyError
+
+    return isinstance(error, StudyError | hw_models.ProfileError | hw_models.UnsupportedOperandError)
+
+
+def _output() -> Console:
+    """Stdout; into a file or a pipe at the 100 columns that the tables are made for."""
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=TABLE_COLUMNS)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"lowbit-sim {version('lowbit-sim')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options that stand before a command."""
+
+
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Also write the result as JSON.")
+]
+
+
+@app.command(epilog="Example: lowbit-sim compare --profile edge_npu --profile my_machine.toml --seeds 3")
+def compare(
+    study: Annotated[
+        Path | None,
+        typer.Argument(metavar="[STUDY.toml]", help="The study; by default the packaged one on digits."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Another data set than the study's.")
+    ] = None,
+    profile: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME|FILE", help="Machines to price on, in place of the study's. Repeatable."),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Run seeds 0 to N - 1.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Another number of epochs.")] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the run folder is made.")] = Path("runs"),
+    data_root: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the data sets; by default LOWBIT_DATA.")
+    ] = None,
+    json: JsonFile = None,
+) -> None:
+    """Train one model under several arithmetics and compare accuracy, speed and the cost on machines."""
+    from lowbit_sim.study.load_study import default_study_path, load_study
+    from lowbit_sim.study.records import require_writable
+
+    if json is not None:
+        require_writable(json)
+    try:
+        chosen = _overridden(load_study(study or default_study_path()), data, profile, seeds, epochs)
+        outcome = _run_with_progress(chosen, out, data_root)
+    except KeyboardInterrupt:  # before the first run, when there is nothing to show
+        raise typer.Exit(INTERRUPTED) from None
+    _show(outcome, json)
+    if outcome.result.status == "interrupted":
+        raise typer.Exit(INTERRUPTED)
+
+
+def _overridden(
+    study: Study, data: str | None, profiles: list[str] | None, seeds: int | None, epochs: int | None
+) -> Study:
+    """The study with the command line's values in place of its own, checked like a file's."""
+    from lowbit_sim.study.load_study import parse_study
+
+    table = study.model_dump(exclude_defaults=True)
+    if data is not None:
+        table["data"]["name"] = data
+    if profiles:
+        table["profiles"] = profiles
+    if seeds is not None:
+        table["seeds"] = list(range(seeds))
+    if epochs is not None:
+        table["training"]["epochs"] = epochs
+    return parse_study(table, "command line", Path())
+
+
+def _run_with_progress(study: Study, out: Path, data_root: Path | None) -> Outcome:
+    """Run a study under a progress bar on stderr, which stays quiet where that is no terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from lowbit_sim.study.run import Progress as EpochEnd
+    from lowbit_sim.study.run import run_study
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        total = len(study.arms) * len(study.seeds) * study.training.epochs
+        task = bar.add_task(f"{study.title}: preparing", total=total)
+
+        def on_epoch(end: EpochEnd) -> None:
+            accuracy = f"{100 * end.metrics.test_accuracy:.1f} %"
+            done = _epochs_done(study, end.arm, end.seed, end.metrics.epoch)
+            text = f"{end.arm}, seed {end.seed}, epoch {end.metrics.epoch + 1}: test accuracy {accuracy}"
+            bar.update(task, completed=done, description=text)
+
+        return run_study(study, out=out, data_root=data_root, on_epoch=on_epoch)
+
+
+def _epochs_done(study: Study, arm: str, seed: int, epoch: int) -> int:
+    """Epochs up to and with this one, also counting those that a diverged run left out."""
+    runs_before = [a.name for a in study.arms].index(arm) * len(study.seeds) + study.seeds.index(seed)
+    return runs_before * study.training.epochs + epoch + 1
+
+
+def _show(outcome: Outcome, json: Path | None) -> None:
+    from lowbit_sim.study.records import RunFolder, write_json
+    from lowbit_sim.study.report import study_table
+
+    console = _output()
+    console.print(study_table(outcome.result))
+    state = (
+        "Interrupted; the runs that ended are in" if outcome.result.status == "interrupted" else "Run folder:"
+    )
+    console.print(f"{state} {outcome.folder}", markup=False, highlight=False, soft_wrap=True)
+    if json is not None:
+        write_json(json, RunFolder(path=outcome.folder).record(outcome.result))
+
+
+@app.command(epilog="Example: lowbit-sim estimate --profile tpu_v1 --model resnet20 --batch 128")
+def estimate(
+    profile: Annotated[str, typer.Option(metavar="NAME|FILE", help="The machine.")],
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Price a training step of this model.")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(metavar="N", help="Images in the training step.", show_default=str(BATCH))
+    ] = None,
+    data_shape: Annotated[
+        str | None, typer.Option(metavar="C,H,W", help="Shape of an image.", show_default=DATA_SHAPE)
+    ] = None,
+    classes: Annotated[
+        int | None, typer.Option(metavar="N", help="Number of classes.", show_default=str(CLASSES))
+    ] = None,
+    gemm: Annotated[str | None, typer.Option(metavar="M,N,K", help="Price one GEMM.")] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Operands' format (or fp32), in place of the machine's."),
+    ] = None,
+    json: JsonFile = None,
+) -> None:
+    """Price one GEMM, or one training step of a model, on a machine."""
+    import hw_models
+    from lowbit_sim.study import price
+    from lowbit_sim.study.quantities import counted
+    from lowbit_sim.study.records import require_writable, write_json
+
+    if (model is None) == (gemm is None):
+        raise typer.BadParameter("give either --model NAME or --gemm M,N,K")
+    if gemm is not None:
+        _refuse_beside_gemm({"--batch": batch, "--data-shape": data_shape, "--classes": classes})
+    if json is not None:
+        require_writable(json)
+    machine = hw_models.load(profile)
+    spec = price.machine_spec(machine, format)
+    if gemm is not None:
+        trace, title = price.gemm_trace(*_three(gemm, "--gemm M,N,K"), spec), f"GEMM {gemm}"
+    else:
+        shape = _three(data_shape or DATA_SHAPE, "--data-shape C,H,W")
+        images = BATCH if batch is None else batch
+        outputs = CLASSES if classes is None else classes
+        trace = price.model_trace(str(model), batch=images, shape=shape, classes=outputs, spec=spec)
+        title = f"One training step of {model}, {counted(images, 'image')} of {data_shape or DATA_SHAPE}"
+    report = hw_models.estimate(trace, machine)
+    _output().print(price.cost_table(report, f"{title} on {machine.machine.name}"))
+    if json is not None:
+        write_json(json, report.to_dict())
+
+
+def _refuse_beside_gemm(options: dict[str, object]) -> None:
+    """Options that a single GEMM would leave without effect are errors."""
+    given = [option for option, value in options.items() if value is not None]
+    if given:
+        verb, them = ("describes", "it") if len(given) == 1 else ("describe", "them")
+        raise typer.BadParameter(f"{' and '.join(given)} {verb} a model's step: leave {them} or --gemm out")
+
+
+def _three(text: str, what: str) -> tuple[int, int, int]:
+    parts = text.split(",")
+    if len(parts) != 3 or not all(part.strip().isdecimal() for part in parts):
+        raise typer.BadParameter(f"{what} is three whole numbers with commas between, got {text!r}")
+    first, second, third = map(int, parts)
+    return first, second, third
+
+
+@profiles_app.command("list", epilog="Example: lowbit-sim profiles list")
+def list_profiles() -> None:
+    """List the profiles that come with the package."""
+    import hw_models
+
+    for name in hw_models.profile_names():
+        typer.echo(f"{name:<20} {hw_models.load(name).machine.description}")
+
+
+@profiles_app.command("show", epilog="Example: lowbit-sim profiles show tpu_v1 > my_machine.toml")
+def show_profile(name: Annotated[str, typer.Argument(help="Name or file.")]) -> None:
+    """Print a profile's TOML."""
+    import hw_models
+    from lowbit_sim.study.records import profile_text
+
+    hw_models.load(name)
+    typer.echo(profile_text(name), nl=False)
+
+
+@profiles_app.command("check", epilog="Example: lowbit-sim profiles check my_machine.toml")
+def check_profile(file: Annotated[Path, typer.Argument(help="A profile's file.")]) -> None:
+    """Say whether a file is a valid profile, and if not, what is wrong."""
+    import hw_models
+
+    typer.echo(f"{file}: {hw_models.load(file).machine.name} is a valid profile")
+
+
+@profiles_app.command("new", epilog="Example: lowbit-sim profiles new my_machine")
+def new_profile(name: Annotated[str, typer.Argument(help="Name of the new machine.")]) -> None:
+    """Write NAME.toml: every key with its meaning and an example value, to be edited."""
+    import hw_models
+    from lowbit_sim.study.errors import StudyError
+
+    try:
+        text = hw_models.template(name)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    path = Path(f"{name}.toml")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise typer.BadParameter(f"{path} exists already: choose another name or remove it") from None
+    except OSError as error:
+        raise StudyError(f"can't write {path}: {error}") from None
+    typer.echo(f"Wrote {path}. Edit it, then: lowbit-sim profiles check {path}")

@@ -1,0 +1,89 @@
+"""From an arm of a study to a model, its recipes and the price of its training step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+import hw_models
+from lowbit_sim.nn.convert import UnsupportedModuleError, convert
+from lowbit_sim.nn.rules import Rule, UnusedRuleError
+from lowbit_sim.study import describe
+from lowbit_sim.study.config import ArmTable, Study
+from lowbit_sim.study.data import Dataset
+from lowbit_sim.study.errors import StudyError
+from lowbit_sim.study.models import build
+from lowbit_sim.study.numerics_config import op_spec
+from lowbit_sim.study.quantities import counted
+from lowbit_sim.study.results import ArmResult, Price
+from lowbit_sim.trace import WorkloadTrace
+from lowbit_sim.training.gradient_clipping import ClipGradientNorm
+from lowbit_sim.training.recipe import Recipe
+from lowbit_sim.training.settings import TrainingSettings, build_optimizer
+from lowbit_sim.training.workload import trace_training_step
+
+
+def settings(study: Study, seed: int) -> TrainingSettings:
+    """The hyperparameters of one run."""
+    return TrainingSettings(**study.training.model_dump(), seed=seed)
+
+
+def recipes(arm: ArmTable) -> list[Recipe]:
+    """The training algorithms of an arm."""
+    return [] if arm.clip_gradient_norm is None else [ClipGradientNorm(max_norm=arm.clip_gradient_norm)]
+
+
+def build_arm(study: Study, arm: ArmTable, data: Dataset, seed: int) -> nn.Module:
+    """The arm's model with its initial weights: the same for every arm of a seed.
+
+    Raises:
+        StudyError: A model that does not fit the data, or a rule that does not fit the model.
+    """
+    model = build(
+        study.model.name, data.in_channels, data.classes, data.image_size, width=study.model.width, seed=seed
+    )
+    rules = [Rule(rule.path, op_spec(rule)) for rule in arm.rules]
+    try:
+        return convert(model, [*rules, Rule("*", op_spec(arm))], seed=seed)
+    except (UnusedRuleError, UnsupportedModuleError) as error:
+        raise StudyError(f"arm {arm.name!r}: {error}") from None
+
+
+def priced_arm(
+    study: Study, arm: ArmTable, data: Dataset, profiles: Sequence[hw_models.HardwareProfile]
+) -> ArmResult:
+    """An arm without runs: its numerics in words, and one training step priced on every machine.
+
+    Raises:
+        StudyError: As `build_arm`.
+    """
+    spec = op_spec(arm)
+    trace = _trace(study, arm, data)
+    by_rule = f" ({counted(len(arm.rules), 'rule')})" if arm.rules else ""
+    return ArmResult(
+        name=arm.name,
+        native=spec is None and all(rule.native for rule in arm.rules),
+        operands=describe.operands(spec) + by_rule,
+        accumulator=describe.accumulator(spec) + by_rule,
+        gradient_rounding=describe.gradient_rounding(spec),
+        prices=tuple(price(trace, profile) for profile in profiles),
+    )
+
+
+def _trace(study: Study, arm: ArmTable, data: Dataset) -> WorkloadTrace:
+    seed = study.seeds[0]
+    model = build_arm(study, arm, data, seed)
+    batch = data.train.first(study.training.batch_size)
+    return trace_training_step(
+        model, batch.inputs, batch.targets, build_optimizer(model, settings(study, seed))
+    )
+
+
+def price(trace: WorkloadTrace, profile: hw_models.HardwareProfile) -> Price:
+    """The cost of a trace on a machine, or the reason why the machine can't run it."""
+    name = profile.machine.name
+    try:
+        return Price(machine=name, cost=hw_models.estimate(trace, profile))
+    except hw_models.UnsupportedOperandError as error:
+        return Price(machine=name, cost=None, refusal=str(error))

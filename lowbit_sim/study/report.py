@@ -1,0 +1,179 @@
+"""The one table of a study: metrics down, arms across, a section for each machine, footnotes for what is missing.
+
+It is made for 100 columns. What can't be given is a dash, and a footnote says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from lowbit_sim.study.quantities import counted, with_prefix
+from lowbit_sim.study.results import ArmResult, Price, StudyResult, arm_status, difference, time_ratio
+from lowbit_sim.trace import ROLES, Role
+
+DASH = "-"
+
+#: The cost model's note on float32 work is a footnote of its own; other notes are too many for a table.
+_NATIVE_NOTE = "native float GEMMs"
+
+#: How the parts of a training step are headed.
+_ROLE_LABELS = {"output": "forward"}
+
+
+class _Footnotes:
+    """Numbered remarks; the same remark keeps its number."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def mark(self, text: str) -> str:
+        """The mark of a remark, to put behind a cell's content."""
+        if text not in self.texts:
+            self.texts.append(text)
+        return f"[{self.texts.index(text) + 1}]"
+
+
+def study_table(study: StudyResult) -> RenderableType:
+    """The table and its footnotes."""
+    notes = _Footnotes()
+    # Text, not markup, wherever a study's own words stand: an arm may be called "[a]".
+    title, caption = Text(_title(study)), Text(_caption(study))
+    table = Table(title=title, caption=caption, caption_justify="left", header_style="bold")
+    table.add_column("", no_wrap=True)
+    for arm in study.arms:
+        table.add_column(Text(arm.name), justify="right", overflow="fold")
+    _numerics_section(table, study)
+    _training_section(table, study, notes)
+    for index, price in enumerate(study.arms[0].prices):
+        _machine_section(table, study, index, price.machine, notes)
+    return Group(table, *(Text(f"[{i}] {text}") for i, text in enumerate(notes.texts, start=1)))
+
+
+def _title(study: StudyResult) -> str:
+    state = "" if study.status == "completed" else f" ({study.status})"
+    return f"{study.title}: {study.model} on {study.data}{state}"
+
+
+def _caption(study: StudyResult) -> str:
+    seeds = "Seed " if len(study.seeds) == 1 else "Seeds "
+    seeds += ", ".join(map(str, study.seeds))
+    return (
+        f"{seeds}. Accuracy on {counted(study.test_examples, 'test image')} after the last epoch: mean ± sample "
+        "standard deviation. Time: median training step. Overflowed additions: in the first step of every epoch. "
+        f"Machines: one training step of {counted(study.batch_size, 'image')}."
+    )
+
+
+def _row(
+    table: Table, study: StudyResult, label: str, cell: Callable[[ArmResult], str], style: str = ""
+) -> None:
+    table.add_row(Text(label), *(Text(cell(arm)) for arm in study.arms), style=style)
+
+
+def _numerics_section(table: Table, study: StudyResult) -> None:
+    _row(table, study, "operands", lambda arm: arm.operands)
+    _row(table, study, "accumulator", lambda arm: arm.accumulator)
+    _row(table, study, "gradient rounding", lambda arm: arm.gradient_rounding)
+    table.add_section()
+
+
+def _training_section(table: Table, study: StudyResult, notes: _Footnotes) -> None:
+    base = study.baseline
+    against = base.name if base else "native"
+
+    def compared(text: str) -> str:
+        return text if base else f"{DASH} {notes.mark('no native arm to compare with')}"
+
+    _row(table, study, "test accuracy, %", _accuracy, style="bold")
+    _row(table, study, f"minus {against}, points", lambda arm: compared(_points(difference(arm, base))))
+    _row(table, study, "status", lambda arm: arm_status(arm, study) + _reason(arm, notes))
+    _row(table, study, "time per step", lambda arm: _optional(arm.seconds_per_step, _seconds))
+    _row(table, study, f"ratio to {against}", lambda arm: compared(_ratio(time_ratio(arm, base))))
+    _row(table, study, "overflowed additions", lambda arm: _overflow(arm, notes))
+
+
+def _accuracy(arm: ArmResult) -> str:
+    if arm.mean_accuracy is None:
+        return DASH
+    mean = f"{100 * arm.mean_accuracy:.2f}"
+    return mean if arm.accuracy_deviation is None else f"{mean} ± {100 * arm.accuracy_deviation:.2f}"
+
+
+def _points(value: float | None) -> str:
+    return _optional(value, lambda v: f"{100 * v:+.2f}")
+
+
+def _ratio(value: float | None) -> str:
+    return _optional(value, "{:.2f}x".format)
+
+
+def _seconds(value: float) -> str:
+    return with_prefix(value, "s")
+
+
+def _optional(value: float | None, text: Callable[[float], str]) -> str:
+    return DASH if value is None else text(value)
+
+
+def _reason(arm: ArmResult, notes: _Footnotes) -> str:
+    """Why runs of the arm stopped early, as marks."""
+    stopped = [run for run in arm.runs if run.training.status == "diverged"]
+    return "".join(" " + notes.mark(f"{arm.name}, seed {run.seed}: {run.training.reason}") for run in stopped)
+
+
+def _overflow(arm: ArmResult, notes: _Footnotes) -> str:
+    share = arm.overflow_share
+    if share is not None:
+        return f"{100 * share:.3g} %" if share else "none"
+    if arm.native:
+        return f"{DASH} {notes.mark('native float32 has no integer accumulator')}"
+    return f"{DASH} {notes.mark(_why_no_share(arm))}" if arm.runs else DASH
+
+
+def _why_no_share(arm: ArmResult) -> str:
+    epochs = [epoch for run in arm.runs for epoch in run.training.epochs]
+    if not epochs:
+        return "no epoch ended"
+    if not any(epoch.additions for epoch in epochs):
+        return "no GEMM ran on an integer accumulator"
+    return "not counted in every GEMM that ran"
+
+
+def _machine_section(table: Table, study: StudyResult, index: int, machine: str, notes: _Footnotes) -> None:
+    table.add_section()
+    _row(table, study, machine, lambda arm: _remark(arm.prices[index], notes), style="bold")
+    _row(table, study, "  cycles / energy", lambda arm: _total(arm.prices[index]))
+    for role in ROLES:
+        label = f"    {_ROLE_LABELS.get(role, role)}"
+        _row(table, study, label, lambda arm, role=role: _part(arm.prices[index], role))
+
+
+def _remark(price: Price, notes: _Footnotes) -> str:
+    """A mark where a machine can't run an arm, or would compute something else."""
+    if price.cost is None:
+        return notes.mark(price.refusal)
+    native = [note for note in price.cost.notes if note.startswith(_NATIVE_NOTE)]
+    marks = [notes.mark(note) for note in native]
+    if len(native) < len(price.cost.notes):
+        differs = "priced at the formats that ran; the machine's own arithmetic differs, result.json says how"
+        marks.append(notes.mark(differs))
+    return "".join(marks)
+
+
+def _total(price: Price) -> str:
+    return DASH if price.cost is None else _cost(price.cost.cycles, price.cost.energy_pj)
+
+
+def _part(price: Price, role: Role) -> str:
+    if price.cost is None:
+        return DASH
+    part = price.cost.by_role[role]
+    return _cost(part.cycles, part.energy_pj)
+
+
+def _cost(cycles: int, energy_pj: float) -> str:
+    return f"{with_prefix(cycles, smallest=0)} / {with_prefix(energy_pj * 1e-12, 'J')}"

@@ -1,0 +1,234 @@
+"""What a study found: every run, every price, and the figures that a report derives from them."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from hw_models import CostReport
+from lowbit_sim.training.loop import TrainingResult
+
+StudyStatus = Literal["running", "completed", "interrupted", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedResult:
+    """One run of one arm.
+
+    Attributes:
+        seed: The run's seed.
+        training: How it went.
+    """
+
+    seed: int
+    training: TrainingResult
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """After the last epoch; None for a run that diverged."""
+        return self.training.epochs[-1].test_accuracy if self.training.status == "completed" else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Price:
+    """A training step of an arm on a machine: its cost, or why the machine can't run it.
+
+    Attributes:
+        machine: Name of the machine.
+        cost: The cost of one step.
+        refusal: Why there is none, or "".
+    """
+
+    machine: str
+    cost: CostReport | None
+    refusal: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmResult:
+    """One arm.
+
+    Attributes:
+        name: Its name in the study.
+        native: Whether every layer is native float32.
+        operands, accumulator, gradient_rounding: Its numerics in words.
+        prices: One for each machine.
+        runs: One for each seed that ended.
+    """
+
+    name: str
+    native: bool
+    operands: str
+    accumulator: str
+    gradient_rounding: str
+    prices: tuple[Price, ...]
+    runs: tuple[SeedResult, ...] = ()
+
+    @property
+    def mean_accuracy(self) -> float | None:
+        """Mean test accuracy after the last epoch, over the runs that completed."""
+        accuracies = self._accuracies()
+        return statistics.fmean(accuracies) if accuracies else None
+
+    @property
+    def accuracy_deviation(self) -> float | None:
+        """Sample standard deviation of the test accuracy; None for fewer than two completed runs."""
+        accuracies = self._accuracies()
+        return statistics.stdev(accuracies) if len(accuracies) > 1 else None
+
+    def _accuracies(self) -> list[float]:
+        return [run.test_accuracy for run in self.runs if run.test_accuracy is not None]
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """Median wall-clock time of a training step over all runs: robust to compilation and to other load."""
+        steps = [seconds for run in self.runs for seconds in run.training.step_seconds]
+        return statistics.median(steps) if steps else None
+
+    @property
+    def overflow_share(self) -> float | None:
+        """Overflowed share of the accumulator additions in the first step of every epoch of every run.
+
+        None if no emulated GEMM ran, if no epoch ended, or if a GEMM could not count.
+        """
+        epochs = [epoch for run in self.runs for epoch in run.training.epochs]
+        additions = sum(epoch.additions for epoch in epochs)
+        overflows = [epoch.overflows for epoch in epochs]
+        if not additions or None in overflows:
+            return None
+        return sum(count for count in overflows if count is not None) / additions
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyResult:
+    """A study, finished or not.
+
+    Attributes:
+        title, question: The study's.
+        data: Description of the data set.
+        model: Name of the model.
+        classes: Number of classes.
+        test_examples: Number of test images.
+        batch_size: Examples in the training step that is priced.
+        seeds: The seeds asked for.
+        status: How far it got.
+        arms: The arms in the study's order, without runs where none ended.
+        reason: Why it is not completed, or "".
+    """
+
+    title: str
+    question: str
+    data: str
+    model: str
+    classes: int
+    test_examples: int
+    batch_size: int
+    seeds: tuple[int, ...]
+    status: StudyStatus
+    arms: tuple[ArmResult, ...]
+    reason: str = ""
+
+    @property
+    def chance_limit(self) -> float:
+        """Accuracy up to which an arm is at chance level: guessing's mean and three standard deviations.
+
+        p + 3 sqrt(p (1 - p) / n) with p = 1 / classes and n test images.
+        """
+        chance = 1 / self.classes
+        return chance + 3 * math.sqrt(chance * (1 - chance) / self.test_examples)
+
+    @property
+    def baseline(self) -> ArmResult | None:
+        """The arm that others are compared with: the first that is native throughout."""
+        return next((arm for arm in self.arms if arm.native), None)
+
+
+def arm_status(arm: ArmResult, study: StudyResult) -> str:
+    """How an arm fared, in words: "ok", "chance level", "diverged", "not run", and in how many of its runs."""
+    if not arm.runs:
+        return "not run"
+    diverged = sum(run.test_accuracy is None for run in arm.runs)
+    guessing = sum(a is not None and a <= study.chance_limit for a in (r.test_accuracy for r in arm.runs))
+    missing = len(study.seeds) - len(arm.runs)
+    parts = [
+        _counted("diverged", diverged, len(arm.runs)),
+        _counted("chance level", guessing, len(arm.runs)),
+        f"{missing} of {len(study.seeds)} not run" if missing else "",
+    ]
+    return ", ".join(part for part in parts if part) or "ok"
+
+
+def _counted(word: str, count: int, runs: int) -> str:
+    if not count:
+        return ""
+    return word if count == runs else f"{word} {count} of {runs}"
+
+
+def to_dict(study: StudyResult) -> dict[str, Any]:
+    """Everything as plain dicts, lists, strings and numbers, for JSON; not-a-number becomes None."""
+    return {
+        "title": study.title,
+        "question": study.question,
+        "status": study.status,
+        "reason": study.reason,
+        "data": study.data,
+        "model": study.model,
+        "classes": study.classes,
+        "test_examples": study.test_examples,
+        "batch_size": study.batch_size,
+        "seeds": list(study.seeds),
+        "chance_limit": study.chance_limit,
+        "arms": [_arm_dict(arm, study) for arm in study.arms],
+    }
+
+
+def _arm_dict(arm: ArmResult, study: StudyResult) -> dict[str, Any]:
+    base = study.baseline
+    return {
+        "name": arm.name,
+        "native": arm.native,
+        "operands": arm.operands,
+        "accumulator": arm.accumulator,
+        "gradient_rounding": arm.gradient_rounding,
+        "status": arm_status(arm, study),
+        "mean_accuracy": arm.mean_accuracy,
+        "accuracy_deviation": arm.accuracy_deviation,
+        "difference_to_baseline": difference(arm, base),
+        "seconds_per_step": arm.seconds_per_step,
+        "time_ratio_to_baseline": time_ratio(arm, base),
+        "overflow_share": arm.overflow_share,
+        "runs": [_run_dict(run) for run in arm.runs],
+        "prices": [
+            {"machine": p.machine, "refusal": p.refusal, "cost": p.cost and p.cost.to_dict()}
+            for p in arm.prices
+        ],
+    }
+
+
+def _run_dict(run: SeedResult) -> dict[str, Any]:
+    training = run.training
+    return {
+        "seed": run.seed,
+        "status": training.status,
+        "reason": training.reason,
+        "test_accuracy": run.test_accuracy,
+        "median_step_seconds": statistics.median(training.step_seconds) if training.step_seconds else None,
+        "steps": len(training.step_seconds),
+        "epochs": [asdict(epoch) for epoch in training.epochs],
+    }
+
+
+def difference(arm: ArmResult, baseline: ArmResult | None) -> float | None:
+    """Mean accuracy of an arm less the baseline's; None where either has none."""
+    if baseline is None or arm.mean_accuracy is None or baseline.mean_accuracy is None:
+        return None
+    return arm.mean_accuracy - baseline.mean_accuracy
+
+
+def time_ratio(arm: ArmResult, baseline: ArmResult | None) -> float | None:
+    """Time of an arm's training step over the baseline's; None where either has none."""
+    if baseline is None or not arm.seconds_per_step or not baseline.seconds_per_step:
+        return None
+    return arm.seconds_per_step / baseline.seconds_per_step

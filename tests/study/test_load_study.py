@@ -1,0 +1,172 @@
+from pathlib import Path
+
+import pytest
+
+import hw_models
+from lowbit_sim.study.errors import StudyError
+from lowbit_sim.study.load_study import (
+    default_study_path,
+    load_study,
+    parse_study,
+    profile_references,
+    study_toml,
+    with_profiles,
+)
+from tests.study.examples import ARMS, study_table
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+
+
+def parse(**changes):
+    return parse_study(study_table(**changes), "s.toml", Path())
+
+
+def arms(**changes):
+    return [ARMS[0], {**ARMS[1], **changes}]
+
+
+@pytest.mark.parametrize(
+    "path", [default_study_path(), *sorted(EXPERIMENTS.glob("*.toml"))], ids=lambda p: p.stem
+)
+def test_the_studies_that_come_along_load_and_ask_one_question(path):
+    study = load_study(path)
+    assert study.question.count("?") == 1
+    assert len(study.profiles) > 0
+    assert any(arm.native for arm in study.arms)
+
+
+def test_the_default_study_is_the_four_arms_on_digits():
+    study = load_study(default_study_path())
+    assert study.data.name == "digits"
+    assert [arm.native for arm in study.arms] == [True, False, False, False]
+    assert (len(study.seeds), len(study.profiles)) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 3}, "epochs: unknown key in the study 'epochs': known are arms, "),
+        (
+            {"training": {"epoch": 1}},
+            r"training.epoch: unknown key in \[training\] 'epoch'.*did you mean 'epochs'",
+        ),
+        (
+            {"arms": arms(acumulator_bits=3)},
+            r"arms\[1\].acumulator_bits: unknown key.*did you mean 'accumulator_bits'",
+        ),
+        (
+            {"arms": arms(grad_weight={"lsh": "int4"})},
+            r"arms\[1\].grad_weight.lsh: unknown key in \[arms\[1\].grad_weight\] 'lsh'.*did you mean 'lhs'",
+        ),
+        (
+            {"arms": arms(rules=[{"path": "1", "nativ": True}])},
+            r"arms\[1\].rules\[0\].nativ: unknown key.*did you mean 'native'",
+        ),
+        ({"data": {"name": "digit"}}, "data.name = 'digit': unknown data set 'digit'.*did you mean 'digits'"),
+        ({"model": {"name": "resnet"}}, "model.name = 'resnet': unknown model.*did you mean 'resnet20'"),
+        ({"arms": arms(format="int9x")}, r"arms\[1\].format = 'int9x': unknown format 'int9x'.*did you mean"),
+        ({"arms": arms(overflow="clip")}, r"arms\[1\].overflow = 'clip': "),
+        ({"profiles": ["tpu1"]}, r"profiles\[0\] = 'tpu1': unknown profile 'tpu1'.*did you mean 'tpu_v1'"),
+        (
+            {"arms": [{"name": "x", "profile": "tpu1"}]},
+            r"arms\[0\].profile = 'tpu1': unknown profile 'tpu1'.*did you mean 'tpu_v1'",
+        ),
+        ({"profiles": ["absent.toml"]}, r"profiles\[0\] = 'absent.toml': can't read the profile absent.toml"),
+        ({"seeds": []}, "seeds: .*at least 1"),
+        ({"seeds": [0, -1]}, r"seeds\[1\] = -1: "),
+        ({"seeds": [1, 1]}, "seed '1' is given more than once"),
+        ({"arms": [ARMS[0], ARMS[0]]}, "arm 'fp32' is given more than once"),
+        ({"arms": []}, "arms: .*at least 1"),
+        ({"training": {"epochs": "3"}}, "training.epochs = '3': .*integer"),
+        ({"title": None}, "title = None: .*string"),
+    ],
+)
+def test_errors_name_file_key_value_and_what_would_be_right(changes, message):
+    with pytest.raises(StudyError, match=f"(?m)^s.toml: {message}"):
+        parse(**changes)
+
+
+def test_a_missing_key_is_named():
+    table = study_table()
+    del table["data"]["name"]
+    with pytest.raises(StudyError, match="s.toml: data.name: this key is missing"):
+        parse_study(table, "s.toml", Path())
+
+
+def test_every_error_has_its_line():
+    with pytest.raises(StudyError) as caught:
+        parse(data={"name": "digit"}, model={"name": "resnet"})
+    assert len(str(caught.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"title = ", "not valid TOML: Invalid value"),
+        (b"title = 'a'\ntitle = 'b'", "not valid TOML: Cannot overwrite a value"),
+        (b"\xff\xfe", "can't read the study .*expected a TOML file"),
+    ],
+)
+def test_malformed_files_are_named(tmp_path, content, message):
+    path = tmp_path / "bad.toml"
+    path.write_bytes(content)
+    with pytest.raises(StudyError, match=f"bad.toml.*{message}|{message}"):
+        load_study(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(StudyError, match="can't read the study .*absent.toml"):
+        load_study(tmp_path / "absent.toml")
+
+
+def test_profile_files_are_relative_to_the_study(tmp_path):
+    (tmp_path / "machines").mkdir()
+    (tmp_path / "machines" / "mine.toml").write_text(hw_models.template("mine"))
+    text = study_toml(with_profiles(parse(profiles=["tpu_v1"]), lambda _: "machines/mine.toml"))
+    (tmp_path / "study.toml").write_text(text)
+    study = load_study(tmp_path / "study.toml")
+    assert study.profiles == (str(tmp_path / "machines" / "mine.toml"),)
+
+
+FULL = [
+    {"name": 'native "\u00e9\U0001f600"', "native": True, "clip_gradient_norm": 1e-05},
+    {
+        "name": "all keys",
+        "format": "int8",
+        "gradient_rounding": {"mode": "stochastic", "random_bits": 8},
+        "granularity": "channel",
+        "scale": "power_of_two",
+        "accumulator_bits": 16,
+        "overflow": "saturate",
+        "chunk": 32,
+        "outer_bits": 24,
+        "grad_weight": {"lhs": "int4", "lhs_rounding": {"mode": "up"}, "chunk": 16},
+        "rules": [{"path": "1", "native": True}, {"path": "*", "profile": "tpu_v1"}],
+    },
+    {"name": "a machine", "profile": "edge_npu"},
+]
+
+
+@pytest.mark.parametrize("changes", [{}, {"arms": FULL, "profiles": ["tpu_v1"], "question": "Why?"}])
+def test_what_is_written_reads_back_equal(tmp_path, changes):
+    study = parse(**changes)
+    (tmp_path / "study.toml").write_text(study_toml(study), encoding="utf-8")
+    assert load_study(tmp_path / "study.toml") == study
+
+
+def test_the_default_study_reads_back_equal(tmp_path):
+    study = load_study(default_study_path())
+    (tmp_path / "study.toml").write_text(study_toml(study))
+    assert load_study(tmp_path / "study.toml") == study
+
+
+def test_every_place_that_names_a_profile_is_found_and_renamed():
+    study = parse(arms=FULL, profiles=["rapid_training"])
+    assert profile_references(study) == [
+        ("profiles[0]", "rapid_training"),
+        ("arms[1].rules[1].profile", "tpu_v1"),
+        ("arms[2].profile", "edge_npu"),
+    ]
+    renamed = with_profiles(study, str.upper)
+    assert [name for _, name in profile_references(renamed)] == ["RAPID_TRAINING", "TPU_V1", "EDGE_NPU"]
+    assert renamed.arms[1].rules[0].profile is None

@@ -1,0 +1,121 @@
+import pytest
+import torch
+from torch import nn
+
+from lowbit_sim.study.errors import StudyError
+from lowbit_sim.study.models import MODELS, Shortcut, build
+
+
+def parameters(model: nn.Module, *kinds: type[nn.Module]) -> int:
+    return sum(
+        p.numel() for m in model.modules() if isinstance(m, kinds) for p in m.parameters(recurse=False)
+    )
+
+
+def layers(model: nn.Module, *kinds: type[nn.Module]) -> int:
+    return sum(isinstance(m, kinds) for m in model.modules())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_gives_a_logit_for_each_class_and_passes_gradients_to_every_parameter(name):
+    model = build(name, 3, 7, 32)
+    logits = model(torch.randn(2, 3, 32, 32))
+    assert logits.shape == (2, 7)
+    logits.sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_resnet20_is_the_papers():
+    """He et al. 2016, table 6: 20 layers, 0.27M parameters.
+
+    By hand: convolutions 9 (3 16 + 6 16 16 + 16 32 + 5 32 32 + 32 64 + 5 64 64) = 267,696;
+    batch-norms 2 (7 16 + 6 32 + 6 64) = 1,376; linear 64 10 + 10 = 650. Option A shortcuts have none.
+    """
+    model = build("resnet20", 3, 10, 32)
+    assert layers(model, nn.Conv2d, nn.Linear) == 20
+    assert parameters(model, nn.Conv2d) == 267_696
+    assert sum(p.numel() for p in model.parameters()) == 267_696 + 1_376 + 650 == 269_722
+
+
+def test_vgg16_has_the_papers_convolutions():
+    """Simonyan and Zisserman 2015, table 1, D: 13 convolutions of 14,714,688 parameters with 4,224 biases."""
+    model = build("vgg16", 3, 10, 32)
+    assert layers(model, nn.Conv2d) == 13
+    assert parameters(model, nn.Conv2d) == 14_714_688 - 4_224
+    assert parameters(model, nn.BatchNorm2d) == 2 * 4_224
+
+
+def test_mlp_by_hand():
+    model = build("mlp", 1, 10, 8, width=5)
+    assert sum(p.numel() for p in model.parameters()) == (64 * 5 + 5) + (5 * 5 + 5) + (5 * 10 + 10)
+
+
+def test_small_cnn_by_hand():
+    model = build("small_cnn", 1, 10, 8, width=4)
+    assert parameters(model, nn.Conv2d) == 9 * (1 * 4 + 4 * 8 + 8 * 8)
+    assert parameters(model, nn.Linear) == 8 * 10 + 10
+
+
+@pytest.mark.parametrize("size", [8, 28, 32])
+def test_small_cnn_takes_digits_mnist_and_cifar(size):
+    assert build("small_cnn", 1, 10, size)(torch.randn(2, 1, size, size)).shape == (2, 10)
+
+
+def test_the_shortcut_is_option_a():
+    """Every second pixel, and zeros for the new channels."""
+    x = torch.arange(2 * 4 * 4, dtype=torch.float32).reshape(1, 2, 4, 4)
+    y = Shortcut(3, 2)(x)
+    assert y.shape == (1, 5, 2, 2)
+    assert torch.equal(y[0, 0], torch.tensor([[0.0, 2.0], [8.0, 10.0]]))
+    assert not y[0, 2:].any()
+
+
+def test_a_block_is_the_sum_of_its_branches():
+    """With the last batch-norm's scale at zero a block is relu of its shortcut."""
+    block = build("resnet20", 3, 10, 32, width=4).get_submodule("features.5")  # first of the second stage
+    conv2 = block.get_submodule("conv2.bn")
+    assert isinstance(conv2, nn.BatchNorm2d)
+    nn.init.zeros_(conv2.weight)
+    x = torch.randn(2, 4, 8, 8)
+    assert torch.equal(block(x), torch.relu(Shortcut(4, 2)(x)))
+
+
+def test_the_seed_alone_decides_the_weights():
+    def weights(seed: int, global_seed: int) -> list[torch.Tensor]:
+        torch.manual_seed(global_seed)
+        return list(build("small_cnn", 1, 10, 8, seed=seed).state_dict().values())
+
+    state = torch.get_rng_state()
+    try:
+        assert all(map(torch.equal, weights(3, 0), weights(3, 1)))
+        assert not all(map(torch.equal, weights(3, 0), weights(4, 0)))
+        torch.set_rng_state(state)
+        build("mlp", 1, 10, 8)
+        assert torch.equal(torch.get_rng_state(), state)
+    finally:
+        torch.set_rng_state(state)
+
+
+def test_an_unknown_model_names_the_nearest():
+    with pytest.raises(StudyError, match="unknown model 'resnet18': known are .*did you mean 'resnet20'"):
+        build("resnet18", 3, 10, 32)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("mlp", (0, 10, 8), "in_channels must be at least 1, got 0"),
+        ("mlp", (1, 0, 8), "classes must be at least 1, got 0"),
+        ("small_cnn", (1, 10, 7), "images of 2 pixels or more in multiples of 2, got 7"),
+        ("resnet20", (3, 10, 30), "multiples of 4, got 30"),
+        ("vgg16", (3, 10, 28), "images of 32 pixels or more in multiples of 32, got 28"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_named(name, arguments, message):
+    with pytest.raises(StudyError, match=f"{name}.*{message}"):
+        build(name, *arguments)
+
+
+def test_a_width_of_zero_is_refused():
+    with pytest.raises(StudyError, match="width must be at least 1, got 0"):
+        build("mlp", 1, 10, 8, width=0)

@@ -1,0 +1,97 @@
+import pytest
+from rich.console import Console
+
+import hw_models
+import lowbit_sim as lb
+from lowbit_sim.study.errors import StudyError
+from lowbit_sim.study.price import cost_table, gemm_trace, machine_spec, model_trace
+
+EDGE = hw_models.load("edge_npu")
+
+
+def test_without_a_format_the_numerics_are_the_machines():
+    assert machine_spec(EDGE, None) == EDGE.op_spec()
+
+
+def test_another_format_keeps_the_machines_accumulator_and_rounding():
+    arithmetic = EDGE.arithmetic
+    assert machine_spec(EDGE, "int4") == lb.OpSpec.uniform(
+        lb.INT4, mac=arithmetic.mac, gradient_rounding=arithmetic.rounding
+    )
+
+
+def test_fp32_is_native():
+    assert machine_spec(EDGE, "fp32") is None
+
+
+@pytest.mark.parametrize(("name", "message"), [("int88", "did you mean"), ("bf16", "integer products only")])
+def test_formats_that_can_not_be(name, message):
+    with pytest.raises(StudyError, match=f"--format {name}: .*{message}"):
+        machine_spec(EDGE, name)
+
+
+def test_one_gemm():
+    [event] = gemm_trace(3, 4, 5, lb.OpSpec.uniform(lb.INT8)).events
+    assert (event.M, event.N, event.K, event.lhs.format, event.role) == (3, 4, 5, "int8", "output")
+
+
+def test_a_negative_size_is_refused():
+    with pytest.raises(StudyError, match="0 to 2.62, got M,N,K = 3,-4,5"):
+        gemm_trace(3, -4, 5, None)
+
+
+def test_a_model_with_the_same_workload_in_float_and_in_int8():
+    arguments = {"batch": 2, "shape": (1, 8, 8), "classes": 10}
+    native, int8 = (
+        model_trace("small_cnn", **arguments, spec=spec) for spec in (None, lb.OpSpec.uniform(lb.INT8))
+    )
+    assert native.macs == int8.macs > 0
+    assert {e.lhs.format for e in native.gemms} == {"fp32"}
+    assert {e.lhs.format for e in int8.gemms} == {"int8"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch": 0}, "at least one image, got 0"),
+        ({"shape": (1, 8, 9)}, "square images, got 8x9"),
+        ({"name": "vgg"}, "unknown model 'vgg'"),
+        (
+            {"name": "small_cnn", "batch": 1, "shape": (1, 2, 2)},
+            "small_cnn with 1 image of 1,2,2 leaves a batch-norm one value for each channel.*larger",
+        ),
+        ({"name": "resnet20", "batch": 1, "shape": (3, 4, 4)}, "resnet20 with 1 image of 3,4,4 leaves"),
+        ({"batch": 10**14}, "mlp with 100000000000000 images of 1,8,8.*does not fit in memory.*smaller"),
+        ({"batch": 10**22}, "does not fit in memory"),
+        ({"classes": 10**14}, "100000000000000 classes does not fit in memory"),
+        ({"shape": (3, 10**8, 10**8)}, "does not fit in memory"),
+        ({"shape": (3, 10**10, 10**10)}, "does not fit in memory"),
+    ],
+)
+def test_models_that_can_not_be(changes, message):
+    arguments = {"name": "mlp", "batch": 2, "shape": (1, 8, 8), "classes": 10, "spec": None, **changes}
+    with pytest.raises(StudyError, match=message):
+        model_trace(**arguments)
+
+
+def test_other_errors_keep_their_own_words(monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("lowbit_sim.study.price.trace_training_step", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        model_trace("mlp", batch=2, shape=(1, 8, 8), classes=10, spec=None)
+
+
+def test_the_table_has_a_row_for_each_role_that_ran_and_the_total():
+    trace = model_trace("mlp", batch=2, shape=(1, 8, 8), classes=10, spec=lb.OpSpec.uniform(lb.INT8))
+    report = hw_models.estimate(trace, EDGE)
+    console = Console(width=100)
+    with console.capture() as capture:
+        console.print(cost_table(report, "title"))
+    text = capture.get()
+    assert f"{report.cycles:,}" in text
+    assert all(
+        role in text for role in ("output", "grad_input", "grad_weight", "update", "overhead", "total")
+    )
+    assert f"Note: {report.notes[0]}"[:60] in text

@@ -1,0 +1,96 @@
+"""What the README shows runs, and what it quotes is on record."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from lowbit_sim.cli import app
+from lowbit_sim.study.quantities import with_prefix
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("code", blocks("python"), ids=["step", "parts"])
+def test_python_examples_run(code, capsys):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        exec(code, {})
+    printed = capsys.readouterr().out
+    assert "cycles" in printed or "torch_exact" in printed
+
+
+def test_there_are_examples():
+    assert len(blocks("python")) == 2
+    assert len(blocks("toml")) == 1
+
+
+def test_the_machine_example_has_the_schemas_keys():
+    import hw_models
+    from hw_models.tables import Array
+
+    shown = tomllib.loads(blocks("toml")[0])["array"]
+    assert set(shown) <= set(Array.model_fields)
+    mode = hw_models.load("tpu_v1").array.modes[0]
+    Array(**shown, modes=(mode,))
+
+
+def commands() -> list[list[str]]:
+    lines = [line.split("#")[0].split() for line in README.splitlines() if line.startswith("lowbit-sim ")]
+    return [line[1:] for line in lines]
+
+
+@pytest.mark.parametrize("arguments", commands(), ids=" ".join)
+def test_commands_exist(arguments):
+    names = [word for word in arguments if not word.startswith("-")]
+    command = names[: 2 if names[0] == "profiles" else 1]
+    shown = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200"})
+    assert shown.exit_code == 0
+    for option in (word for word in arguments if word.startswith("--")):
+        assert option in shown.output
+
+
+def test_the_table_is_the_record():
+    [table] = re.findall(r"<!-- table: (.*?) -->\n```\n(.*?)```", README, re.DOTALL)
+    record = json.loads((ROOT / table[0]).read_text(encoding="utf-8"))
+    assert record["environment"]["packages"]["torch"]
+    for arm in record["arms"]:
+        mean, deviation = 100 * arm["mean_accuracy"], 100 * arm["accuracy_deviation"]
+        assert f"{mean:.2f} ± {deviation:.2f}" in table[1]
+        assert f"{arm['time_ratio_to_baseline']:.2f}x" in table[1]
+        if arm["overflow_share"]:
+            assert f"{100 * arm['overflow_share']:.3f} %" in table[1]
+        for price in arm["prices"]:
+            joules = with_prefix(price["cost"]["energy_pj"] * 1e-12, "J")
+            assert f"{with_prefix(price['cost']['cycles'], smallest=0)} / {joules}" in table[1]
+
+
+def test_the_five_seeds_are_on_record():
+    record = json.loads((ROOT / "experiments/records/digits_5_seeds.json").read_text(encoding="utf-8"))
+    assert [len(arm["runs"]) for arm in record["arms"]] == [5] * 4
+    for arm in record["arms"]:
+        assert f"{100 * arm['mean_accuracy']:.2f} ± {100 * arm['accuracy_deviation']:.2f}" in README
+
+
+def test_files_that_are_linked_exist():
+    for link in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / link).exists(), link
+
+
+def test_the_benchmark_figures_are_on_record():
+    record = json.loads((ROOT / "experiments/records/benchmark_cpu.json").read_text(encoding="utf-8"))
+    ratios = {f"{row['ratio']:.2f}" for rows in record["groups"].values() for row in rows.values()}
+    quoted = re.findall(
+        r"\| ([\d.]+) \|$", (ROOT / "benchmarks/README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert len(quoted) > 10
+    assert set(quoted) <= ratios
