@@ -15,7 +15,7 @@ import numba
 import numpy as np
 from numba import float64, int64, uint32, uint64
 
-from lowbit_sim.numerics.formats import FloatFormat, IntFormat
+from lowbit_sim.numerics.formats import FixedFormat, FloatFormat, IntFormat
 from lowbit_sim.numerics.random import (
     _MULTIPLIER_0,
     _MULTIPLIER_1,
@@ -111,11 +111,11 @@ def _integer_kernel(mode: int, wrap: bool) -> Callable[..., None]:
     # The kernels close over plain values only: numba's cache on disk finds an entry by the closure's contents,
     # and a compiled function among them differs in each process.
     @numba.njit(cache=True, parallel=True)
-    def deterministic(x, inv, zero_points, inner, qmin, qmax, modulus, codes):
+    def deterministic(x, inv, zero_points, inner, steps, qmin, qmax, modulus, codes):
         for row in numba.prange((x.size + inner - 1) // inner):
             channel = row % inv.size
             for i in range(row * inner, min((row + 1) * inner, x.size)):
-                y = float64(x[i] * inv[channel])
+                y = float64(x[i] * inv[channel]) * steps
                 codes[i] = _to_code(y, mode, wrap, qmin, qmax, zero_points[channel], modulus, 0, 0)
 
     @numba.njit(cache=True, parallel=True)
@@ -124,6 +124,7 @@ def _integer_kernel(mode: int, wrap: bool) -> Callable[..., None]:
         inv,
         zero_points,
         inner,
+        steps,
         qmin,
         qmax,
         modulus,
@@ -154,7 +155,7 @@ def _integer_kernel(mode: int, wrap: bool) -> Callable[..., None]:
                     place = piece + j - i
                     word = words[place // per_word]
                     random = int64(word >> uint64((place % per_word) * width)) & mask
-                    y = float64(x[j] * scale_inv)
+                    y = float64(x[j] * scale_inv) * steps
                     codes[j] = _to_code(y, mode, wrap, qmin, qmax, zero_point, modulus, random, random_bits)
                 i = last
 
@@ -169,7 +170,7 @@ def quantize_to_integers(
     inv: np.ndarray,
     zero_points: np.ndarray,
     inner: int,
-    fmt: IntFormat,
+    fmt: IntFormat | FixedFormat,
     rounding: Rounding,
     stream: Stream | None,
     codes: np.ndarray,
@@ -188,7 +189,8 @@ def quantize_to_integers(
     """
     match_torch_threads(x.size // ROW_ELEMENTS)
     kernel = _integer_kernel(MODE_CODES[rounding.mode], rounding.overflow == "wrap")
-    arguments = (x, inv, zero_points, inner, fmt.qmin, fmt.qmax, 1 << fmt.bits, codes)
+    steps = 1.0 / fmt.unit
+    arguments = (x, inv, zero_points, inner, steps, fmt.qmin, fmt.qmax, 1 << fmt.bits, codes)
     if rounding.is_stochastic:
         assert stream is not None
         kernel(*arguments, rounding.random_bits, draw_width(rounding.random_bits), *_address(stream))

@@ -9,7 +9,8 @@ import math
 import struct
 from fractions import Fraction
 
-from lowbit_sim.numerics.formats import FloatFormat, IntFormat
+from lowbit_sim.numerics.formats import ElementFormat, FixedFormat, FloatFormat, IntFormat
+from lowbit_sim.numerics.reference_tables import table_code, table_value
 from lowbit_sim.numerics.rounding import Rounding, RoundingMode
 
 
@@ -56,8 +57,34 @@ def wrap_to(code: int, bits: int, signed: bool) -> int:
     return low - (1 << bits) if signed and low >> (bits - 1) else low
 
 
-def integer_code(y: float, fmt: IntFormat, rounding: Rounding, random: int = 0, zero_point: int = 0) -> int:
-    """The code of a scaled value: round, add the zero point, then saturate or wrap.
+def encode_value(
+    y: float, fmt: ElementFormat, rounding: Rounding, random: int = 0, zero_point: int = 0
+) -> int:
+    """The code of a float32 value in any element format: `integer_code`, `float_code` or `table_code`."""
+    if isinstance(fmt, IntFormat | FixedFormat):
+        return integer_code(y, fmt, rounding, random, zero_point)
+    if isinstance(fmt, FloatFormat):
+        return float_code(y, fmt, rounding, random)
+    return table_code(y, fmt, rounding, random)
+
+
+def decode_value(code: int, fmt: ElementFormat) -> float:
+    """The value of a code of any element format.
+
+    Raises:
+        ValueError: A code that the format doesn't have.
+    """
+    if isinstance(fmt, IntFormat | FixedFormat):
+        if not fmt.qmin <= code <= fmt.qmax:
+            raise ValueError(f"{fmt} has codes {fmt.qmin} to {fmt.qmax}, got {code}")
+        return code * fmt.unit
+    return float_value(code, fmt) if isinstance(fmt, FloatFormat) else table_value(code, fmt)
+
+
+def integer_code(
+    y: float, fmt: IntFormat | FixedFormat, rounding: Rounding, random: int = 0, zero_point: int = 0
+) -> int:
+    """The code of a scaled value: round in units of the format, add the zero point, then saturate or wrap.
 
     Args:
         y: A float32 value that is not NaN; an infinity saturates, whatever the overflow rule.
@@ -68,7 +95,10 @@ def integer_code(y: float, fmt: IntFormat, rounding: Rounding, random: int = 0, 
     """
     if math.isinf(y):
         return fmt.qmax if y > 0 else fmt.qmin
-    code = round_to_integer(Fraction(y), rounding.mode, random, rounding.random_bits) + zero_point
+    code = (
+        round_to_integer(Fraction(y) / Fraction(fmt.unit), rounding.mode, random, rounding.random_bits)
+        + zero_point
+    )
     if rounding.overflow == "wrap":
         return wrap_to(code, fmt.bits, fmt.signed)
     return min(max(code, fmt.qmin), fmt.qmax)
@@ -97,7 +127,7 @@ def magnitude_mode(mode: str, negative: bool) -> str:
     return mode
 
 
-def float_code(x: float, fmt: FloatFormat, rounding: Rounding, random: int = 0) -> int:
+def float_code(x: float | Fraction, fmt: FloatFormat, rounding: Rounding, random: int = 0) -> int:
     """The code of a value in a float format.
 
     The magnitude is rounded to an integer multiple of the spacing at its exponent. Overflow is decided
@@ -107,7 +137,7 @@ def float_code(x: float, fmt: FloatFormat, rounding: Rounding, random: int = 0) 
     datapath with a sign bit does.
 
     Args:
-        x: A float32 value. NaN needs a format that has NaN.
+        x: A float32 value or an exact number. NaN needs a format that has NaN.
         fmt: The format.
         rounding: Mode and overflow; "wrap" is not a rule for floats.
         random: For stochastic rounding, an integer in [0, 2^random_bits).
@@ -124,7 +154,7 @@ def float_code(x: float, fmt: FloatFormat, rounding: Rounding, random: int = 0) 
     if math.isinf(x):
         return sign | overflow_code(fmt, rounding)
     magnitude = abs(Fraction(x))
-    exponent = max(_floor_log2(magnitude), fmt.min_exponent) if magnitude else fmt.min_exponent
+    exponent = max(floor_log2(magnitude), fmt.min_exponent) if magnitude else fmt.min_exponent
     mode = magnitude_mode(rounding.mode, negative)
     mantissa = _rounded_mantissa(magnitude, exponent, fmt, mode, random, rounding.random_bits)
     # With m mantissa bits, mantissa 2^m is the first normal number of this exponent; a carry out of the
@@ -135,7 +165,8 @@ def float_code(x: float, fmt: FloatFormat, rounding: Rounding, random: int = 0) 
     return sign | overflow_code(fmt, rounding)
 
 
-def _floor_log2(magnitude: Fraction) -> int:
+def floor_log2(magnitude: Fraction) -> int:
+    """The exponent of the largest power of two that is at most a positive number."""
     exponent = magnitude.numerator.bit_length() - magnitude.denominator.bit_length()
     return exponent if magnitude >= Fraction(2) ** exponent else exponent - 1
 

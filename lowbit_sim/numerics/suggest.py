@@ -9,6 +9,7 @@ from collections.abc import Iterable
 def unknown(what: str, name: object, known: Iterable[str]) -> str:
     """The message of an error for a name that is not among the known ones."""
     names = sorted(known)
-    nearest = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
+    longer = sorted((known for known in names if name and known.startswith(str(name))), key=len)
+    nearest = longer or difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
     return f"unknown {what} {name!r}: known are {', '.join(names)}{hint}"

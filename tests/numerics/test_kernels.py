@@ -1,4 +1,4 @@
-"""The compiled kernels return the definition's bits: every small format, every mode, every overflow."""
+"""The kernels of integers and floats return the definition's bits; `contract/test_formats.py` has the grid."""
 
 import inspect
 
@@ -14,7 +14,6 @@ from lowbit_sim.numerics.rounding import MODE_CODES, Rounding, RoundingMode
 from tests.numerics.cases import (
     FLOATS,
     SMALL_FLOATS,
-    SMALL_FORMATS,
     kernel_codes,
     overflows,
     probes,
@@ -24,16 +23,6 @@ from tests.numerics.cases import (
 )
 
 STREAM = Stream(seed=3, step=1, site=4, operand=1, offset=5)
-
-
-@pytest.mark.parametrize("mode", RoundingMode)
-@pytest.mark.parametrize("fmt", SMALL_FORMATS, ids=str)
-def test_small_formats_at_every_value_tie_and_edge(fmt: Format, mode: str) -> None:
-    inputs = probes(fmt)
-    for overflow in overflows(fmt):
-        how = rounding(mode, overflow)
-        expected = reference_codes(inputs, fmt, how, STREAM)
-        np.testing.assert_array_equal(kernel_codes(inputs, fmt, how, STREAM), expected)
 
 
 @pytest.mark.parametrize("mode", RoundingMode)

@@ -19,9 +19,11 @@ TO_INFINITY = Rounding(overflow="infinity")
 
 ML_DTYPES = [
     # format, ml_dtypes' name of it, our overflow that is theirs. ml_dtypes' e4m3fn overflows to NaN, which is
-    # our "infinity" in a format without one; its e2m1fn, which has neither, saturates.
+    # our "infinity" in a format without one; its fp6 and fp4, which have neither, saturate.
     (catalog.FP8_E4M3FN, "float8_e4m3fn", TO_INFINITY),
     (catalog.FP8_E5M2, "float8_e5m2", TO_INFINITY),
+    (catalog.FP6_E3M2, "float6_e3m2fn", Rounding()),
+    (catalog.FP6_E2M3, "float6_e2m3fn", Rounding()),
     (catalog.FP4_E2M1, "float4_e2m1fn", Rounding()),
     (catalog.BF16, "bfloat16", TO_INFINITY),
 ]
@@ -125,3 +127,23 @@ def test_all_65536_patterns_survive_a_round_trip(fmt: FloatFormat, bits_as: torc
         again = kernel_codes(values.numpy(), fmt, Rounding(mode, "infinity"))
         np.testing.assert_array_equal(again[number], codes.numpy()[number])
         assert (again[~number] == fmt.nan_code).all()
+
+
+def test_every_code_of_e8m0_reads_as_in_ml_dtypes_and_torch() -> None:
+    codes = np.arange(256, dtype=np.uint8)
+    found = decode(torch.from_numpy(codes), catalog.E8M0).numpy()
+    np.testing.assert_array_equal(found, codes.view(type_of("float8_e8m0fnu")).astype(np.float32))
+    theirs = torch.from_numpy(codes).view(torch.float8_e8m0fnu).to(torch.float32).numpy()
+    np.testing.assert_array_equal(found, theirs)
+
+
+def test_e8m0_rounds_to_nearest_and_ties_up_as_ml_dtypes_and_torch() -> None:
+    # From the smallest value to the largest; beyond, these give NaN where this project's only rule saturates.
+    powers = np.float32(2.0) ** np.arange(-126, 127, dtype=np.float32)
+    parts = np.array([1, 1.25, 1.4999999, 1.5, 1.5000001, 1.75, 1.9999999], dtype=np.float32)
+    inputs = np.concatenate([(powers[:, None] * parts).reshape(-1), [2.0**127, 2.0**-127]]).astype(np.float32)
+    found = decode(torch.from_numpy(kernel_codes(inputs, catalog.E8M0, Rounding())), catalog.E8M0).numpy()
+    theirs = inputs.astype(type_of("float8_e8m0fnu")).astype(np.float32)
+    np.testing.assert_array_equal(found, theirs)
+    in_torch = torch.from_numpy(inputs).to(torch.float8_e8m0fnu).to(torch.float32).numpy()
+    np.testing.assert_array_equal(found, in_torch)

@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from lowbit_sim.numerics import catalog
-from lowbit_sim.numerics.formats import FloatFormat
+from lowbit_sim.numerics.encode import code_range
+from lowbit_sim.numerics.formats import FixedFormat, FloatFormat
 from lowbit_sim.numerics.random import Stream
+from lowbit_sim.numerics.reference_blocks import element_exponent, shared_exponent
 from lowbit_sim.numerics.rounding import Rounding
 from lowbit_sim.quant.qtensor import decode
 from tests.numerics.cases import kernel_codes, overflows, probes, stream_draws
@@ -24,6 +26,8 @@ PAIRS = [
     (catalog.FP8_E4M3FN, formats.format_info_ocp_e4m3),
     (catalog.FP8_E5M2, formats.format_info_ocp_e5m2),
     (catalog.FP4_E2M1, formats.format_info_ocp_e2m1),
+    (catalog.FP6_E3M2, formats.format_info_ocp_e3m2),
+    (catalog.FP6_E2M3, formats.format_info_ocp_e2m3),
     (catalog.FP16, formats.format_info_binary16),
     (catalog.BF16, formats.format_info_bfloat16),
 ]
@@ -70,7 +74,7 @@ def test_directed_and_nearest_modes(fmt: FloatFormat, info, mode: str) -> None:
         np.testing.assert_array_equal(np.signbit(found)[number], np.signbit(expected)[number])
 
 
-@pytest.mark.parametrize(("fmt", "info"), PAIRS[:3], ids=lambda v: str(getattr(v, "name", v)))
+@pytest.mark.parametrize(("fmt", "info"), PAIRS[:5], ids=lambda v: str(getattr(v, "name", v)))
 @pytest.mark.parametrize("random_bits", [1, 4, 8])
 def test_stochastic_where_the_kept_fraction_is_exact(fmt: FloatFormat, info, random_bits: int) -> None:
     # gfloat's Stochastic rounds the fraction to random_bits bits, this project truncates it; they agree where
@@ -89,7 +93,7 @@ def test_stochastic_where_the_kept_fraction_is_exact(fmt: FloatFormat, info, ran
         np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize(("fmt", "info"), PAIRS[:3], ids=lambda v: str(getattr(v, "name", v)))
+@pytest.mark.parametrize(("fmt", "info"), PAIRS[:5], ids=lambda v: str(getattr(v, "name", v)))
 def test_stochastic_truncates_the_fraction(fmt: FloatFormat, info) -> None:
     # Adding an integer number of random units to the exact fraction carries exactly where adding it to the
     # truncated one does, so gfloat's StochasticFastest is this project's rule for every fraction.
@@ -104,6 +108,45 @@ def test_stochastic_truncates_the_fraction(fmt: FloatFormat, info) -> None:
     shown = (np.abs(exact) >= 2.0**-40) | (exact == 0)
     expected = gfloat.round_ndarray(info, exact, mode, True, draws, 8)
     np.testing.assert_array_equal(found[shown], expected[shown])
+
+
+@pytest.mark.parametrize(
+    ("fmt", "info"),
+    [
+        (FixedFormat(word_length=8, fraction_length=6), formats.format_info_ocp_int8),
+        (catalog.E8M0, formats.format_info_ocp_e8m0),
+    ],
+    ids=str,
+)
+def test_every_code_of_an_mx_element_and_scale(fmt, info) -> None:
+    low, high = code_range(fmt)
+    codes = np.arange(low, high + 1)
+    expected = [gfloat.decode_float(info, int(code) & 0xFF).fval for code in codes]
+    np.testing.assert_array_equal(decode(torch.from_numpy(codes), fmt).numpy(), expected)
+
+
+@pytest.mark.parametrize(
+    ("fmt", "info"),
+    [
+        (catalog.MXFP8_E4M3, formats.format_info_mxfp8_e4m3),
+        (catalog.MXFP8_E5M2, formats.format_info_mxfp8_e5m2),
+        (catalog.MXFP6_E3M2, formats.format_info_mxfp6_e3m2),
+        (catalog.MXFP6_E2M3, formats.format_info_mxfp6_e2m3),
+        (catalog.MXFP4, formats.format_info_mxfp4_e2m1),
+        (catalog.MXINT8, formats.format_info_mxint8),
+    ],
+    ids=lambda v: str(getattr(v, "name", v)),
+)
+def test_block_formats_and_the_floor_rule(fmt, info) -> None:
+    assert (fmt.block, fmt.scale.bits, fmt.element.bits) == (info.k, info.stype.bits, info.etype.bits)
+    assert fmt.rule == "floor"
+    assert element_exponent(fmt.element) == info.etype.emax
+    rng = np.random.default_rng(0)
+    for size in 2.0 ** np.arange(-60, 61, 7):
+        block = rng.standard_normal(32).astype(np.float32) * size
+        expected = gfloat.compute_scale_amax(info.etype.emax, block)
+        found = shared_exponent(float(np.abs(block).max()), fmt.element, "floor")
+        assert 2.0**found == expected
 
 
 def _values(fmt: FloatFormat) -> np.ndarray:

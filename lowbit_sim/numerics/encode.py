@@ -1,0 +1,143 @@
+"""The one place that knows which code serves which format: checks, encoding and decoding.
+
+The definition is `reference.encode_value` and `reference.decode_value`; what is here returns the same bits
+for whole arrays. numba is imported by the first call of `encode`.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lowbit_sim.numerics.formats import (
+    BlockFormat,
+    CodebookFormat,
+    ElementFormat,
+    FixedFormat,
+    FloatFormat,
+    Format,
+    IntFormat,
+)
+from lowbit_sim.numerics.random import Stream
+from lowbit_sim.numerics.reference import decode_value
+from lowbit_sim.numerics.rounding import Rounding
+
+
+def check_rounding(fmt: Format, rounding: Rounding) -> None:
+    """Refuse a rounding that the format can't have.
+
+    Raises:
+        ValueError: Wrapping into a range that is not the whole of an integer's codes, an infinity where there is
+            none, or more random bits than a codebook's values leave room for.
+    """
+    overflow = rounding.overflow
+    if isinstance(fmt, BlockFormat):
+        if overflow != "saturate":
+            raise ValueError(f"elements of {fmt} saturate: overflow must be 'saturate', got {overflow!r}")
+        check_rounding(fmt.element, rounding)
+    elif isinstance(fmt, IntFormat | FixedFormat):
+        if overflow == "infinity":
+            raise ValueError(f"{fmt} has no infinity: overflow must be 'saturate' or 'wrap'")
+        if overflow == "wrap" and fmt.symmetric:
+            raise ValueError(f"{fmt} leaves out a code, so it can't wrap: pass symmetric=False")
+    elif isinstance(fmt, FloatFormat):
+        if overflow == "wrap":
+            raise ValueError(f"{fmt} can't wrap: overflow must be 'saturate' or 'infinity'")
+        if overflow == "infinity" and not (fmt.has_infinity or fmt.has_nan):
+            raise ValueError(f"{fmt} has neither infinity nor NaN: overflow must be 'saturate'")
+    elif overflow != "saturate":
+        raise ValueError(f"{fmt} can only saturate: overflow must be 'saturate', got {overflow!r}")
+    elif isinstance(fmt, CodebookFormat) and rounding.random_bits > fmt.max_random_bits:
+        raise ValueError(
+            f"the values of {fmt} leave room for {fmt.max_random_bits} random bits in float64, "
+            f"got random_bits={rounding.random_bits}"
+        )
+
+
+def code_range(fmt: Format) -> tuple[int, int]:
+    """The smallest and the largest code (of an element, for a block format)."""
+    if isinstance(fmt, BlockFormat):
+        return code_range(fmt.element)
+    if isinstance(fmt, IntFormat | FixedFormat):
+        return fmt.qmin, fmt.qmax
+    if isinstance(fmt, CodebookFormat):
+        return 0, len(fmt.values) - 1
+    return 0, (1 << fmt.bits) - 1
+
+
+def encode(
+    x: np.ndarray,
+    inv: np.ndarray,
+    zero_points: np.ndarray | None,
+    inner: int,
+    fmt: ElementFormat,
+    rounding: Rounding,
+    stream: Stream | None,
+    codes: np.ndarray,
+) -> None:
+    """Fill `codes` with the codes of fp32(x * inv).
+
+    Args:
+        x: float32 [n]; NaN only where the format has NaN.
+        inv: float32 [channels], the reciprocal scales.
+        zero_points: int64 [channels], or None for 0; integer and fixed-point formats only.
+        inner: Run length of a channel: element i belongs to channel (i // inner) % channels.
+        fmt: The format.
+        rounding: Mode and overflow; one that `check_rounding` accepts.
+        stream: Address of the random bits; needed for stochastic rounding only.
+        codes: Integer [n], written.
+
+    Raises:
+        ValueError: Zero points for a format that has none.
+    """
+    from lowbit_sim.numerics import kernels
+
+    if isinstance(fmt, IntFormat | FixedFormat):
+        offsets = np.zeros(inv.size, dtype=np.int64) if zero_points is None else zero_points
+        kernels.quantize_to_integers(x, inv, offsets, inner, fmt, rounding, stream, codes)
+        return
+    if zero_points is not None and zero_points.any():
+        raise ValueError(f"{fmt} has no zero point")
+    if isinstance(fmt, FloatFormat):
+        kernels.quantize_to_floats(x, inv, inner, fmt, rounding, stream, codes)
+        return
+    from lowbit_sim.numerics import table_kernel
+
+    table_kernel.quantize_to_table(x, inv, inner, fmt, rounding, stream, codes)
+
+
+def decode(codes: Tensor, fmt: ElementFormat) -> Tensor:
+    """The values of codes, float32, exactly: by multiplying, by table up to 16 bits, by bit fields above."""
+    if isinstance(fmt, IntFormat | FixedFormat):
+        return codes.to(torch.float32) * fmt.unit
+    if fmt.bits <= 16:
+        return _decoding_table(fmt).to(codes.device)[codes.to(torch.int64)]
+    assert isinstance(fmt, FloatFormat)
+    return torch.from_numpy(_decode_fields(codes.cpu().numpy().astype(np.int64), fmt)).to(codes.device)
+
+
+@functools.cache
+def _decoding_table(fmt: ElementFormat) -> Tensor:
+    """The values of all codes from 0 on, float32."""
+    return torch.tensor(
+        [decode_value(code, fmt) for code in range(code_range(fmt)[1] + 1)], dtype=torch.float32
+    )
+
+
+def _decode_fields(codes: np.ndarray, fmt: FloatFormat) -> np.ndarray:
+    """`reference.float_value` for whole arrays."""
+    magnitude = codes & ((1 << (fmt.bits - 1)) - 1)
+    field = magnitude >> fmt.mantissa_bits
+    mantissa = magnitude & ((1 << fmt.mantissa_bits) - 1)
+    exponent = np.maximum(field, 1) - fmt.bias - fmt.mantissa_bits
+    implicit = np.where(field > 0, 1 << fmt.mantissa_bits, 0)
+    values = np.ldexp((implicit + mantissa).astype(np.float64), exponent)
+    if not fmt.has_subnormals:
+        values = np.where(field == 0, 0.0, values)
+    values = np.where(magnitude > fmt.max_code, np.nan, values)
+    if fmt.infinity_code is not None:
+        values = np.where(magnitude == fmt.infinity_code, np.inf, values)
+    return np.where(codes >> (fmt.bits - 1) != 0, -values, values).astype(np.float32)

@@ -1,0 +1,69 @@
+"""Names with parameters: "fixed<8,6>", "bfp<8,32>", "posit<8,1>", "log<3,4>"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from lowbit_sim.numerics.block_formats import block_floating_point
+from lowbit_sim.numerics.formats import BlockFormat, FixedFormat, Format, LogFormat, PositFormat
+
+
+def _fixed(word_length: str, fraction_length: str, kind: str = "") -> FixedFormat:
+    if kind not in ("", "symmetric"):
+        raise ValueError(f"the third parameter is 'symmetric' or left out, got {kind!r}")
+    return FixedFormat(
+        word_length=int(word_length), fraction_length=int(fraction_length), symmetric=bool(kind)
+    )
+
+
+def _bfp(word_length: str, shared: str = "0") -> BlockFormat:
+    if shared.startswith("dim="):
+        return block_floating_point(int(word_length), dim=int(shared.removeprefix("dim=")))
+    return block_floating_point(int(word_length), int(shared))
+
+
+def _posit(bits: str, exponent_bits: str = "2") -> PositFormat:
+    return PositFormat(bits=int(bits), exponent_bits=int(exponent_bits))
+
+
+def _log(exponent_bits: str, radix: str = "2", bias: str = "", kind: str = "") -> LogFormat:
+    if kind not in ("", "odd"):
+        raise ValueError(f"the fourth parameter is 'odd' or left out, got {kind!r}")
+    return LogFormat(
+        exponent_bits=int(exponent_bits), radix=int(radix), bias=int(bias) if bias else None, odd=bool(kind)
+    )
+
+
+_BUILDERS: dict[str, Callable[..., Format]] = {"fixed": _fixed, "bfp": _bfp, "posit": _posit, "log": _log}
+
+#: What the families' names look like, for messages.
+FAMILIES = (
+    "fixed<word_length,fraction_length>",
+    "fixed<word_length,fraction_length,symmetric>",
+    "bfp<word_length>",
+    "bfp<word_length,block>",
+    "bfp<word_length,dim=axis>",
+    "posit<bits,exponent_bits>",
+    "log<exponent_bits,radix>",
+    "log<exponent_bits,radix,bias>",
+    "log<exponent_bits,4,bias,odd>",
+)
+
+
+def parse_family(name: str) -> Format | None:
+    """The format of a family's name in lower case; None if it is no family's.
+
+    Raises:
+        ValueError: A family's name with parameters that can't be.
+    """
+    match = re.fullmatch(r"(\w+)\s*<(.*)>", name)
+    if match is None or match[1] not in _BUILDERS:
+        return None
+    parameters = [part.strip() for part in match[2].split(",")]
+    try:
+        return _BUILDERS[match[1]](*parameters)
+    except (TypeError, ValueError) as error:
+        shapes = " or ".join(shape for shape in FAMILIES if shape.startswith(match[1] + "<"))
+        reason = str(error) if isinstance(error, ValueError) else f"got {len(parameters)} parameters"
+        raise ValueError(f"format {name!r} should look like {shapes}: {reason}") from None
