@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from lowbit_sim.numerics.formats import FloatFormat, Format, IntFormat
-from lowbit_sim.numerics.reference import float_value
+from lowbit_sim.numerics.encode import decode as decode
+from lowbit_sim.numerics.formats import (
+    BlockFormat,
+    CodebookFormat,
+    ElementFormat,
+    FixedFormat,
+    FloatFormat,
+    Format,
+    IntFormat,
+    PositFormat,
+)
 
 
 def code_dtype(fmt: Format) -> torch.dtype:
-    """The smallest torch dtype that holds every code (float formats' codes are unsigned bit patterns)."""
-    if isinstance(fmt, IntFormat) and fmt.signed:
+    """The smallest torch dtype that holds every code.
+
+    Integers' and fixed point's codes are signed numbers, all others unsigned bit patterns or indices.
+    """
+    fmt = element_format(fmt)
+    if isinstance(fmt, IntFormat | FixedFormat) and fmt.signed:
         return torch.int8 if fmt.bits <= 8 else torch.int16
-    return torch.uint8 if fmt.bits <= 8 else torch.int32
+    return torch.uint8 if fmt.bits <= 8 else torch.int32 if fmt.bits < 32 else torch.int64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,70 +37,105 @@ class QTensor:
 
     Invariants:
         * `codes` has the shape of the quantised tensor, is contiguous, and has dtype
-          `code_dtype(format)`. Integer formats: codes lie in [qmin, qmax]. Float formats: bit patterns.
-        * `scale` is float32, positive and finite, and broadcasts against `codes`; the granularity is its shape.
+          `code_dtype(format)`. Integer and fixed-point formats: codes lie in [qmin, qmax]. Others: bit patterns, or
+          indices into a codebook.
+        * `scale` is float32, positive and finite. With `block` = 0 it broadcasts against `codes`; with blocks its
+          shape is [..., ceil(L / block)] for codes [..., L], and element j has scale j // block.
         * `zero_point` is None, or int32 of the scale's shape (integer formats only).
-        * The value of an element is fp32((code - zero_point) * scale), one float32 multiply; for float
-          formats fp32(value(code) * scale).
+        * The value of an element is fp32((code - zero_point) * scale), one float32 multiply; for formats
+          whose codes are not whole numbers fp32(value(code) * scale).
 
     Attributes:
         codes: The codes.
         scale: The scales.
-        format: The format of the codes.
+        format: The format of the codes; a `BlockFormat`'s elements are what the codes mean.
         zero_point: The codes of zero, or None for 0.
+        block: Elements along the last axis that share a scale; 0 without blocks.
     """
 
     codes: Tensor
     scale: Tensor
     format: Format
     zero_point: Tensor | None = None
+    block: int = 0
 
     @property
     def shape(self) -> torch.Size:
         """Shape of the quantised tensor."""
         return self.codes.shape
 
+    @property
+    def element_format(self) -> ElementFormat:
+        """The format of the codes: that of a block format's elements, else the format itself."""
+        return element_format(self.format)
+
     def dequantize(self) -> Tensor:
         """The values, float32."""
-        if isinstance(self.format, FloatFormat):
-            return decode(self.codes, self.format) * self.scale
-        return self.integers().to(torch.float32) * self.scale
+        return self.values() * self.expanded_scale()
+
+    def values(self) -> Tensor:
+        """What enters a float multiplier: the values before scaling, less the zero point, float32."""
+        if self.zero_point is not None:
+            return self.integers().to(torch.float32)
+        return decode(self.codes, self.element_format)
 
     def integers(self) -> Tensor:
-        """What enters a multiplier: codes, less the zero point where there is one (then int32).
+        """What enters an integer multiplier: values before scaling in units of the format, less the zero point.
+
+        int8 where that holds the codes, else int16 or int32; with a zero point int32.
 
         Raises:
-            TypeError: A float format.
+            TypeError: A format whose values are not whole multiples of one unit (`unit` is None).
+            ValueError: Codes of NaN or infinity.
         """
-        if isinstance(self.format, FloatFormat):
-            raise TypeError(f"codes of {self.format} are not integers")
-        return self.codes if self.zero_point is None else self.codes.to(torch.int32) - self.zero_point
+        fmt = self.element_format
+        if isinstance(fmt, IntFormat | FixedFormat):
+            return (
+                self.codes
+                if self.zero_point is None
+                else self.codes.to(torch.int32) - self.expanded_zero_point()
+            )
+        if fmt.unit is None:
+            raise TypeError(f"codes of {self.format} are not integers, nor whole multiples of one unit")
+        # Exact: the unit is a power of two (whose reciprocal float32 may not hold), the quotient at most 65535.
+        multiples = decode(self.codes, fmt).double() / fmt.unit
+        if _has_special_values(fmt) and not torch.isfinite(multiples).all():
+            raise ValueError(f"codes of {self.format} hold NaN or infinity, which no integer is")
+        return multiples.to(_multiple_dtype(fmt))
+
+    def expanded_scale(self) -> Tensor:
+        """The scales in a shape that broadcasts against the codes: each block's repeated along the last axis."""
+        return self._expanded(self.scale)
+
+    def expanded_zero_point(self) -> Tensor:
+        """The zero points likewise; 0 where there are none."""
+        if self.zero_point is None:
+            return torch.zeros_like(self.expanded_scale(), dtype=torch.int32)
+        return self._expanded(self.zero_point)
+
+    def _expanded(self, values: Tensor) -> Tensor:
+        if not self.block:
+            return values
+        return values.repeat_interleave(self.block, dim=-1)[..., : self.codes.shape[-1]]
 
 
-def decode(codes: Tensor, fmt: FloatFormat) -> Tensor:
-    """The values of a float format's codes, float32, by table up to 16 bits and by bit fields above."""
-    if fmt.bits <= 16:
-        return _table(fmt).to(codes.device)[codes.to(torch.int64)]
-    return torch.from_numpy(_decode_fields(codes.cpu().numpy().astype(np.int64), fmt)).to(codes.device)
+def element_format(fmt: Format) -> ElementFormat:
+    """The format of single numbers behind a format: a block format's element, else the format itself."""
+    return fmt.element if isinstance(fmt, BlockFormat) else fmt
 
 
-@functools.cache
-def _table(fmt: FloatFormat) -> Tensor:
-    """The values of all codes in order, float32."""
-    return torch.tensor([float_value(code, fmt) for code in range(1 << fmt.bits)], dtype=torch.float32)
+def _multiple_dtype(fmt: ElementFormat) -> torch.dtype:
+    assert fmt.unit is not None
+    largest = _largest_magnitude(fmt) / fmt.unit
+    return torch.int8 if largest <= 127 else torch.int16 if largest <= 32767 else torch.int32
 
 
-def _decode_fields(codes: np.ndarray, fmt: FloatFormat) -> np.ndarray:
-    """`reference.float_value` for whole arrays."""
-    magnitude = codes & ((1 << (fmt.bits - 1)) - 1)
-    field = magnitude >> fmt.mantissa_bits
-    mantissa = magnitude & ((1 << fmt.mantissa_bits) - 1)
-    exponent = np.maximum(field, 1) - fmt.bias - fmt.mantissa_bits
-    implicit = np.where(field > 0, 1 << fmt.mantissa_bits, 0)
-    values = np.ldexp((implicit + mantissa).astype(np.float64), exponent)
-    if not fmt.has_subnormals:
-        values = np.where(field == 0, 0.0, values)
-    values = np.where(magnitude > fmt.max_code, np.nan, values)
-    if fmt.infinity_code is not None:
-        values = np.where(magnitude == fmt.infinity_code, np.inf, values)
-    return np.where(codes >> (fmt.bits - 1) != 0, -values, values).astype(np.float32)
+def _has_special_values(fmt: ElementFormat) -> bool:
+    if isinstance(fmt, FloatFormat):
+        return fmt.has_nan or fmt.has_infinity
+    return isinstance(fmt, PositFormat)
+
+
+def _largest_magnitude(fmt: ElementFormat) -> float:
+    # A codebook's max_value is the smaller of its two ends.
+    return max(map(abs, fmt.values)) if isinstance(fmt, CodebookFormat) else fmt.max_value

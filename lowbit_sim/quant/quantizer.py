@@ -5,7 +5,6 @@ y = fp32(x * fp32(1 / scale));  code = round(y) + zero_point, saturated or wrapp
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import get_args
 
@@ -13,13 +12,26 @@ import torch
 from torch import Tensor
 
 from lowbit_sim.numerics.catalog import as_format
-from lowbit_sim.numerics.formats import FloatFormat, Format, IntFormat
+from lowbit_sim.numerics.encode import check_rounding, code_range
+from lowbit_sim.numerics.formats import BlockFormat, ElementFormat, Format, IntFormat
 from lowbit_sim.numerics.random import Stream
 from lowbit_sim.numerics.rounding import Rounding
 from lowbit_sim.numerics.whole import is_whole
-from lowbit_sim.quant.granularity import Granularity, PerAxis, PerTensor, scale_shape
-from lowbit_sim.quant.qtensor import QTensor, code_dtype
-from lowbit_sim.quant.scaling import AbsMaxScale, MinMaxScale, ScaleRule, scale_and_zero_point
+from lowbit_sim.quant.block_scaling import block_scale, granularity_of
+from lowbit_sim.quant.clipping import sawb_coefficients
+from lowbit_sim.quant.codes import to_codes
+from lowbit_sim.quant.granularity import Granularity, PerBlock, PerTensor, short_name, written
+from lowbit_sim.quant.qtensor import QTensor, element_format
+from lowbit_sim.quant.scale_state import ScaleState
+from lowbit_sim.quant.scaling import (
+    AbsMaxScale,
+    MinMaxScale,
+    SawbScale,
+    ScaleRule,
+    needs_state,
+    scale_and_zero_point,
+)
+from lowbit_sim.quant.slices import ReduceMax, scale_source
 
 
 class NotANumberError(ValueError):
@@ -31,7 +43,8 @@ class Quantizer:
     """Turns a real tensor into codes.
 
     Args:
-        format: The format of the codes.
+        format: The format of the codes, or a qtorch number that stands for one. A `BlockFormat` brings its own
+            granularity and scale rule.
         granularity: Which elements share a scale.
         scale: How the scale is chosen.
         rounding: How a scaled value becomes a code.
@@ -39,8 +52,9 @@ class Quantizer:
 
     Raises:
         TypeError: `format` is not a format.
-        ValueError: A combination that can't be: wrapping into a range that is not the whole of the codes,
-            an infinity in an integer format, an asymmetric float format, a NaN code outside the format.
+        ValueError: A combination that can't be: wrapping into a range that is not the whole of the codes, an
+            infinity in a format that has none, a zero point for a format that is not an integer one, a granularity
+            or scale rule beside a block format's own, a NaN code outside the format.
     """
 
     format: Format
@@ -50,28 +64,49 @@ class Quantizer:
     nan: int | str = field(default="raise", kw_only=True)
 
     def __post_init__(self) -> None:
-        if as_format(self.format) is not self.format:
+        if isinstance(self.format, str):
             raise TypeError(f"format is a format, not a name: pass parse_format({self.format!r})")
+        object.__setattr__(self, "format", as_format(self.format))
         self._check_types()
-        overflow = self.rounding.overflow
-        if isinstance(self.format, IntFormat):
-            if overflow == "infinity":
-                raise ValueError(f"{self.format} has no infinity: overflow must be 'saturate' or 'wrap'")
-            if overflow == "wrap" and self.format.symmetric:
-                raise ValueError(f"{self.format} leaves out a code, so it can't wrap: pass symmetric=False")
-        else:
-            if overflow == "wrap":
-                raise ValueError(f"{self.format} can't wrap: overflow must be 'saturate' or 'infinity'")
-            if overflow == "infinity" and not (self.format.has_infinity or self.format.has_nan):
-                raise ValueError(f"{self.format} has neither infinity nor NaN: overflow must be 'saturate'")
-            if isinstance(self.scale, MinMaxScale):
-                raise ValueError(f"MinMaxScale has a zero point, which {self.format} can't have")
+        check_rounding(self.format, self.rounding)
+        if isinstance(self.format, BlockFormat):
+            self._check_block_format()
+        elif isinstance(self.scale, MinMaxScale) and not isinstance(self.format, IntFormat):
+            raise ValueError(f"MinMaxScale has a zero point, which {self.format} can't have")
+        if isinstance(self.scale, SawbScale):
+            sawb_coefficients(self.format)
         self._check_nan()
 
     def __str__(self) -> str:
-        rounding = f" {self.rounding.mode}" if self.rounding.is_stochastic else ""
-        axis = f" axis {self.granularity.axis}" if isinstance(self.granularity, PerAxis) else ""
-        return f"{self.format}{axis}{rounding}"
+        granularity = short_name(self.granularity)
+        mode = self.rounding.mode if self.rounding.is_stochastic else ""
+        return " ".join(filter(None, (str(self.format), granularity, mode)))
+
+    @property
+    def element_format(self) -> ElementFormat:
+        """The format of the codes: that of a block format's elements, else the format itself."""
+        return element_format(self.format)
+
+    @property
+    def scale_granularity(self) -> Granularity:
+        """Which elements share a scale: a block format's own granularity, else `granularity`."""
+        return granularity_of(self.format) if isinstance(self.format, BlockFormat) else self.granularity
+
+    @property
+    def block(self) -> int:
+        """Elements along the last axis that share a scale; 0 without blocks."""
+        granularity = self.scale_granularity
+        return granularity.size if isinstance(granularity, PerBlock) else 0
+
+    @property
+    def scale_bits(self) -> int:
+        """Bits that a scale is stored in: those of a block format's scale format, else float32's 32."""
+        return self.format.scale.bits if isinstance(self.format, BlockFormat) else 32
+
+    @property
+    def is_stateful(self) -> bool:
+        """Whether calls need a `ScaleState`."""
+        return needs_state(self.scale)
 
     def _check_types(self) -> None:
         # A misplaced string would otherwise be taken for a default or fail at the first tensor.
@@ -86,31 +121,45 @@ class Quantizer:
                 kinds = ", ".join(f"{kind.__name__}(...)" for kind in accepted)
                 raise TypeError(f"{name} is one of {kinds}; got {value!r}")
 
+    def _check_block_format(self) -> None:
+        if self.granularity != PerTensor() or self.scale != AbsMaxScale():
+            raise ValueError(
+                f"{self.format} has its own blocks and scales: leave granularity and scale at their defaults, got "
+                f"{written(self.granularity)} and {self.scale}"
+            )
+
     def _check_nan(self) -> None:
         if self.nan == "raise":
             return
-        low, high = (
-            (self.format.qmin, self.format.qmax)
-            if isinstance(self.format, IntFormat)
-            else (0, (1 << self.format.bits) - 1)
-        )
+        low, high = code_range(self.format)
         if not is_whole(self.nan, low, high):
             raise ValueError(
                 f"nan must be 'raise' or a code of {self.format} ({low} to {high}), got {self.nan!r}"
             )
 
-    def __call__(self, x: Tensor, *, stream: Stream | None = None) -> QTensor:
+    def __call__(
+        self,
+        x: Tensor,
+        *,
+        stream: Stream | None = None,
+        state: ScaleState | None = None,
+        reduce_max: ReduceMax | None = None,
+    ) -> QTensor:
         """Quantise a tensor.
 
         Args:
             x: A floating-point tensor of any shape and layout. float16 and bfloat16 are widened to float32;
                 float64 is rounded to float32 first, as the arithmetic is defined on float32.
             stream: Address of the random bits; needed for stochastic rounding, ignored otherwise.
+            state: What a stateful scale rule remembers of this tensor, updated; ignored by other rules.
+            reduce_max: Maximum over the processes that hold the other slices (along the first axis) of the tensor
+                that x is a slice of; see `slices.scale_source`.
 
         Raises:
             TypeError: Not a floating-point tensor.
             NotANumberError: x holds NaN and `nan` is "raise".
-            ValueError: Stochastic rounding without a stream, an axis that x lacks, or a device without kernels.
+            ValueError: Stochastic rounding without a stream, a stateful scale rule without a state, an axis that x
+                lacks, or a device without kernels.
         """
         x = self._checked(x, stream)
         missing = None if self.nan == "raise" else torch.isnan(x)
@@ -122,11 +171,24 @@ class Quantizer:
                 f"{count} of {x.numel()} elements of a tensor of shape {list(x.shape)} to be quantised to "
                 f"{self.format} are NaN"
             )
-        scale, zero_point = scale_and_zero_point(x, self.format, self.granularity, self.scale)
-        codes = self._codes(x, scale, zero_point, stream)
+        quantized = self._quantize(x, stream, state, reduce_max)
         if missing is not None:
-            codes[missing] = torch.tensor(int(self.nan)).to(codes.dtype)
-        return QTensor(codes=codes, scale=scale, format=self.format, zero_point=zero_point)
+            quantized.codes[missing] = torch.tensor(int(self.nan)).to(quantized.codes.dtype)
+        return quantized
+
+    def _quantize(
+        self, x: Tensor, stream: Stream | None, state: ScaleState | None, reduce_max: ReduceMax | None
+    ) -> QTensor:
+        granularity, zero_point, source = self.scale_granularity, None, x
+        if reduce_max is not None:
+            source = scale_source(x, self.format, granularity, self.scale, reduce_max)
+        if isinstance(self.format, BlockFormat):
+            scale, zeroed = block_scale(source, self.format)
+            x = zeroed if source is x else x
+        else:
+            scale, zero_point = scale_and_zero_point(source, self.format, granularity, self.scale, state)
+        codes = to_codes(x, scale, zero_point, granularity, self.element_format, self.rounding, stream)
+        return QTensor(codes=codes, scale=scale, format=self.format, zero_point=zero_point, block=self.block)
 
     def _checked(self, x: Tensor, stream: Stream | None) -> Tensor:
         if not isinstance(x, Tensor) or not x.is_floating_point():
@@ -142,33 +204,7 @@ class Quantizer:
             )
         return x.detach().resolve_neg().to(torch.float32).contiguous()
 
-    def _codes(self, x: Tensor, scale: Tensor, zero_point: Tensor | None, stream: Stream | None) -> Tensor:
-        from lowbit_sim.numerics import kernels
-
-        codes = torch.empty(x.shape, dtype=code_dtype(self.format))
-        inner = _run_length(self.granularity, tuple(x.shape)) or kernels.ROW_ELEMENTS
-        inv = (1.0 / scale).reshape(-1).numpy()
-        flat, out = x.reshape(-1).numpy(), codes.reshape(-1).numpy()
-        if isinstance(self.format, FloatFormat):
-            kernels.quantize_to_floats(flat, inv, inner, self.format, self.rounding, stream, out)
-        else:
-            offsets = (
-                torch.zeros_like(scale, dtype=torch.int64)
-                if zero_point is None
-                else zero_point.to(torch.int64)
-            )
-            kernels.quantize_to_integers(
-                flat, inv, offsets.reshape(-1).numpy(), inner, self.format, self.rounding, stream, out
-            )
-        return codes
-
 
 def _has_nan(x: Tensor) -> bool:
     # amax propagates NaN and is one pass without a temporary, unlike isnan().any().
     return bool(x.numel()) and bool(torch.isnan(x.amax()))
-
-
-def _run_length(granularity: Granularity, shape: tuple[int, ...]) -> int:
-    """Elements in a row that share a scale; 0 for one scale in all."""
-    axes = [i for i, n in enumerate(scale_shape(granularity, shape)) if n != 1]
-    return math.prod(shape[axes[0] + 1 :]) if axes else 0

@@ -1,76 +1,43 @@
-"""How a tensor's scale (and zero point) is chosen.
+"""Evaluates the scale rules: the scale (and zero point) of each region of a tensor.
 
-A rule is a frozen dataclass; `scale_and_zero_point` is the one place that evaluates them. All arithmetic is
-float32, each operation rounded once, so that every backend finds the same scale:
-scale = fp32(absmax / max_value), never below 2^-126 (so that no reciprocal overflows), 1 for an all-zero
-tensor. Infinite elements are left out of the maximum; they saturate.
+All arithmetic is float32, each operation rounded once, so that every backend finds the same scale:
+scale = fp32(clip / max_value), never below 2^-126 (so that no reciprocal overflows), 1 where the clip is 0.
+Infinite elements are left out; they saturate. Where a region is all zero but the format has no zero, the scale is
+2^-126, so that its elements stay next to nothing.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from lowbit_sim.numerics.formats import Format, IntFormat
+from lowbit_sim.numerics.formats import CodebookFormat, ExponentFormat, Format, IntFormat
 from lowbit_sim.quant.granularity import Granularity, scale_shape
+from lowbit_sim.quant.regions import absmax, extremes
+from lowbit_sim.quant.scale_rules import MIN_SCALE as MIN_SCALE
+from lowbit_sim.quant.scale_rules import AbsMaxScale as AbsMaxScale
+from lowbit_sim.quant.scale_rules import DirectionSensitiveScale as DirectionSensitiveScale
+from lowbit_sim.quant.scale_rules import EmaScale as EmaScale
+from lowbit_sim.quant.scale_rules import FixedScale as FixedScale
+from lowbit_sim.quant.scale_rules import LearnedScale as LearnedScale
+from lowbit_sim.quant.scale_rules import MinMaxScale as MinMaxScale
+from lowbit_sim.quant.scale_rules import MseScale as MseScale
+from lowbit_sim.quant.scale_rules import PercentileScale as PercentileScale
+from lowbit_sim.quant.scale_rules import PowerOfTwoScale as PowerOfTwoScale
+from lowbit_sim.quant.scale_rules import SawbScale as SawbScale
+from lowbit_sim.quant.scale_rules import ScaleRule as ScaleRule
+from lowbit_sim.quant.scale_rules import needs_state as needs_state
+from lowbit_sim.quant.scale_rules import reduces as reduces
+from lowbit_sim.quant.scale_state import ScaleState as ScaleState
 
-MIN_SCALE = 2.0**-126
+MAX_SCALE = float(torch.finfo(torch.float32).max)
 
-
-@dataclass(frozen=True, kw_only=True)
-class AbsMaxScale:
-    """The largest magnitude maps to the largest value of the format."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PowerOfTwoScale:
-    """The smallest power of two that is at least the absmax scale: scaling is a shift and nothing clips.
-
-    But for values beyond qmax 2^127, the largest power of two that is a float32.
-    """
-
-
-@dataclass(frozen=True, kw_only=True)
-class MinMaxScale:
-    """Asymmetric: the range from min(x, 0) to max(x, 0) maps to qmin .. qmax with a zero point.
-
-    The zero point is round(qmin - min * inv), so zero is represented exactly. Integer formats only.
-    """
-
-
-@dataclass(frozen=True)
-class FixedScale:
-    """The same scale always.
-
-    Args:
-        value: The scale; finite, at least 2^-126 and a float32 value.
-
-    Raises:
-        ValueError: A scale outside that range.
-    """
-
-    value: float
-
-    def __post_init__(self) -> None:
-        if not MIN_SCALE <= self.value <= torch.finfo(torch.float32).max:
-            raise ValueError(f"a fixed scale is a finite number of at least 2^-126, got {self.value}")
-        if float(torch.tensor(self.value, dtype=torch.float32)) != self.value:
-            raise ValueError(f"a fixed scale is a float32 value, got {self.value!r}")
-
-
-ScaleRule = AbsMaxScale | PowerOfTwoScale | MinMaxScale | FixedScale
-
-
-def reduces(rule: ScaleRule) -> bool:
-    """Whether the rule reads the whole tensor before the first element can be quantised."""
-    return not isinstance(rule, FixedScale)
+#: A zero point with a step to spare: covers the three roundings (division, reciprocal, product) of both ends.
+_UNCLIPPED_MARGIN = 1 + 2.0**-21
 
 
 def scale_and_zero_point(
-    x: Tensor, fmt: Format, granularity: Granularity, rule: ScaleRule
+    x: Tensor, fmt: Format, granularity: Granularity, rule: ScaleRule, state: ScaleState | None = None
 ) -> tuple[Tensor, Tensor | None]:
     """The scale, and the zero point if the rule has one.
 
@@ -79,53 +46,70 @@ def scale_and_zero_point(
         fmt: The format that x will be quantised to.
         granularity: Which elements share a scale.
         rule: The scale rule.
+        state: What a stateful rule remembers; updated unless frozen.
 
     Returns:
         Scale float32 and zero point int32 (or None), both of shape `scale_shape(granularity, x.shape)`.
+
+    Raises:
+        ValueError: A stateful rule without a state, or with one that fits another tensor.
     """
-    shape = scale_shape(granularity, tuple(x.shape))
-    if isinstance(rule, FixedScale):
-        return torch.full(shape, rule.value, dtype=torch.float32, device=x.device), None
+    if needs_state(rule) and state is None:
+        raise ValueError(f"{rule} remembers something between calls: pass state=ScaleState()")
     if isinstance(rule, MinMaxScale):
         assert isinstance(fmt, IntFormat)
-        return _min_max(x, fmt, shape)
-    scale = _positive(_absmax(x, shape), torch.full_like(_zeros(x, shape), fmt.max_value))
-    return (_next_power_of_two(scale) if isinstance(rule, PowerOfTwoScale) else scale), None
+        return _min_max(x, fmt, granularity, rule)
+    return _scale(x, fmt, granularity, rule, state), None
 
 
-def _zeros(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    return torch.zeros(shape, dtype=torch.float32, device=x.device)
+def _scale(
+    x: Tensor, fmt: Format, granularity: Granularity, rule: ScaleRule, state: ScaleState | None
+) -> Tensor:
+    # The rules that few use live in modules of their own, imported where one is evaluated.
+    from lowbit_sim.quant import clipping, stateful
+
+    match rule:
+        case FixedScale(value):
+            return torch.full(scale_shape(granularity, tuple(x.shape)), value, device=x.device)
+        case AbsMaxScale(top=top):
+            return scale_of_clip(absmax(x, granularity), fmt, top)
+        case PowerOfTwoScale():
+            return _next_power_of_two(scale_of_clip(absmax(x, granularity), fmt))
+        case EmaScale(momentum):
+            assert state is not None
+            return scale_of_clip(stateful.running_absmax(x, granularity, momentum, state), fmt)
+        case PercentileScale(percentile):
+            return scale_of_clip(clipping.percentile_clip(x, granularity, percentile), fmt)
+        case SawbScale():
+            return scale_of_clip(clipping.sawb_clip(x, fmt, granularity), fmt)
+        case MseScale():
+            return scale_of_clip(clipping.mse_clip(x, fmt, granularity), fmt)
+        case DirectionSensitiveScale(period):
+            clip = stateful.every(
+                period, state, x, granularity, lambda: clipping.cosine_clip(x, fmt, granularity)
+            )
+            return scale_of_clip(clip, fmt)
+        case LearnedScale():
+            assert state is not None
+            return stateful.learned_scale(x, fmt, granularity, state)
+    raise TypeError(f"{rule!r} is not a scale rule")
 
 
-def _reduce(x: Tensor, shape: tuple[int, ...], largest: bool) -> Tensor:
-    """Maximum (or minimum) over the elements that share a scale; 0 where there are none."""
-    if x.numel() == 0:
-        return _zeros(x, shape)
-    if math.prod(shape) == 1:
-        return (x.amax() if largest else x.amin()).reshape(shape)
-    dims = [i for i, n in enumerate(shape) if n != x.shape[i]]
-    if not dims:  # amax over no axes would reduce over all of them
-        return x
-    return x.amax(dims, keepdim=True) if largest else x.amin(dims, keepdim=True)
+def has_zero(fmt: Format) -> bool:
+    """Whether zero is one of the format's values: of all but some codebooks and E8M0."""
+    return 0.0 in fmt.values if isinstance(fmt, CodebookFormat) else not isinstance(fmt, ExponentFormat)
 
 
-def _extremes(x: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    low, high = _reduce(x, shape, largest=False), _reduce(x, shape, largest=True)
-    if torch.isinf(low).any() or torch.isinf(high).any():
-        x = torch.where(torch.isinf(x), torch.zeros((), device=x.device), x)
-        low, high = _reduce(x, shape, largest=False), _reduce(x, shape, largest=True)
-    return low, high
+def scale_of_clip(clip: Tensor, fmt: Format, top: float | None = None) -> Tensor:
+    """fp32(clip / top) in bounds, where `top` is by default the format's largest value; 1 where the clip is 0."""
+    bound = torch.full_like(clip, fmt.max_value if top is None else top)
+    return _positive(clip, bound, 1.0 if has_zero(fmt) else MIN_SCALE)
 
 
-def _absmax(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    low, high = _extremes(x, shape)
-    return torch.maximum(high, -low)
-
-
-def _positive(numerator: Tensor, denominator: Tensor) -> Tensor:
+def _positive(numerator: Tensor, denominator: Tensor, of_zero: float = 1.0) -> Tensor:
     # Both are tensors: dividing by a Python number multiplies by its reciprocal on a GPU, which differs.
-    scale = torch.clamp(numerator / denominator, MIN_SCALE, torch.finfo(torch.float32).max)
-    return torch.where(numerator == 0, torch.ones_like(scale), scale)
+    scale = torch.clamp(numerator / denominator, MIN_SCALE, MAX_SCALE)
+    return torch.where(numerator == 0, torch.full_like(scale, of_zero), scale)
 
 
 def _next_power_of_two(scale: Tensor) -> Tensor:
@@ -134,12 +118,17 @@ def _next_power_of_two(scale: Tensor) -> Tensor:
     return torch.ldexp(torch.ones_like(scale), torch.clamp(exponent, max=127))
 
 
-def _min_max(x: Tensor, fmt: IntFormat, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    low, high = _extremes(x, shape)
+def _min_max(x: Tensor, fmt: IntFormat, granularity: Granularity, rule: MinMaxScale) -> tuple[Tensor, Tensor]:
+    low, high = extremes(x, granularity)
     zero = torch.zeros_like(low)
     low, high = torch.minimum(low, zero), torch.maximum(high, zero)
     # Halves, because high - low may exceed the float32 range.
     span = high * 0.5 - low * 0.5
-    scale = _positive(span, torch.full_like(span, (fmt.qmax - fmt.qmin) * 0.5))
-    offset = torch.round(fmt.qmin - low * (1.0 / scale))
+    steps = fmt.qmax - fmt.qmin - (1 if rule.unclipped else 0)
+    scale = _positive(span, torch.full_like(span, steps * 0.5))
+    if rule.unclipped:
+        scale = torch.where(span == 0, scale, torch.clamp(scale * _UNCLIPPED_MARGIN, max=MAX_SCALE))
+        offset = torch.ceil(-low * (1.0 / scale)) + fmt.qmin
+    else:
+        offset = torch.round(fmt.qmin - low * (1.0 / scale))
     return scale, torch.clamp(offset, fmt.qmin, fmt.qmax).to(torch.int32)

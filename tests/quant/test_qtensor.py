@@ -1,20 +1,23 @@
 """QTensor's invariants and the meaning of its codes."""
 
+import dataclasses
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
 
 from lowbit_sim.numerics import catalog
-from lowbit_sim.numerics.catalog import CATALOG
-from lowbit_sim.numerics.formats import FloatFormat, Format, IntFormat
-from lowbit_sim.numerics.reference import float32, float_value
+from lowbit_sim.numerics.catalog import CATALOG, parse_format
+from lowbit_sim.numerics.encode import code_range
+from lowbit_sim.numerics.formats import ElementFormat, FloatFormat, Format, PositFormat
+from lowbit_sim.numerics.reference import decode_value, float32, float_value
 from lowbit_sim.quant.granularity import PerAxis, PerTensor
 from lowbit_sim.quant.qtensor import QTensor, code_dtype, decode
 from lowbit_sim.quant.quantizer import Quantizer
 from lowbit_sim.quant.scaling import MinMaxScale
-from tests.numerics.cases import FLOATS
+from tests.numerics.cases import ELEMENTS, FLOATS, NF4
 
 
 @pytest.mark.parametrize(
@@ -32,16 +35,22 @@ from tests.numerics.cases import FLOATS
         ("fp8_e4m3fn", torch.uint8),
         ("fp16", torch.int32),
         ("tf32", torch.int32),
+        ("fp32", torch.int64),
+        ("posit16", torch.int32),
+        ("fixed<8,6>", torch.int8),
+        ("fixed<9,6>", torch.int16),
+        ("mxint8", torch.int8),
+        ("mxfp8_e5m2", torch.uint8),
     ],
 )
 def test_code_dtype(name: str, dtype: torch.dtype) -> None:
-    assert code_dtype(CATALOG[name]) == dtype
+    assert code_dtype(parse_format(name)) == dtype
 
 
 @pytest.mark.parametrize("fmt", CATALOG.values(), ids=str)
 def test_dtype_holds_every_code(fmt: Format) -> None:
     info = torch.iinfo(code_dtype(fmt))
-    low, high = (fmt.qmin, fmt.qmax) if isinstance(fmt, IntFormat) else (0, (1 << fmt.bits) - 1)
+    low, high = code_range(fmt)
     assert info.min <= low
     assert high <= info.max
 
@@ -108,9 +117,83 @@ def test_integers_without_zero_point_are_the_codes() -> None:
     assert q.integers() is q.codes
 
 
-def test_float_codes_are_not_integers() -> None:
-    with pytest.raises(TypeError, match="codes of fp8_e5m2 are not integers"):
-        Quantizer(catalog.FP8_E5M2)(torch.ones(2)).integers()
+@pytest.mark.parametrize("fmt", [catalog.FP8_E5M2, catalog.FP8_E4M3FN, catalog.BF16, NF4], ids=str)
+def test_codes_without_a_unit_are_not_integers(fmt) -> None:
+    with pytest.raises(TypeError, match=f"codes of {fmt} are not integers"):
+        Quantizer(fmt)(torch.ones(2)).integers()
+
+
+UNITS = [fmt for fmt in ELEMENTS if fmt.unit is not None and fmt.bits <= 8]
+
+
+@pytest.mark.parametrize("fmt", UNITS, ids=str)
+def test_integers_are_the_values_in_units_of_the_format(fmt: ElementFormat) -> None:
+    low, high = code_range(fmt)
+    finite = [code for code in range(low, high + 1) if math.isfinite(decode_value(code, fmt))]
+    every = torch.tensor(finite).to(code_dtype(fmt))
+    q = QTensor(codes=every, scale=torch.ones(1), format=fmt)
+    assert fmt.unit is not None
+    expected = [Fraction(decode_value(int(code), fmt)) / Fraction(fmt.unit) for code in every]
+    assert q.integers().tolist() == expected
+    assert q.integers().dtype in (torch.int8, torch.int16, torch.int32, torch.uint8)
+    assert q.values().tolist() == [decode_value(int(code), fmt) for code in every]
+
+
+def test_what_is_no_number_is_no_integer() -> None:
+    fmt = PositFormat(bits=3, exponent_bits=0)
+    q = QTensor(codes=torch.tensor([1, 0b100], dtype=torch.uint8), scale=torch.ones(1), format=fmt)
+    with pytest.raises(ValueError, match="codes of posit<3,0> hold NaN or infinity"):
+        q.integers()
+
+
+def test_units_are_those_of_the_small_formats() -> None:
+    assert {fmt.name for fmt in UNITS} >= {
+        "int8",
+        "fixed<8,6>",
+        "fp4_e2m1",
+        "fp6_e2m3",
+        "log4_radix2",
+        "log4_radix4",
+    }
+
+
+def test_integers_of_a_unit_whose_reciprocal_is_no_float32() -> None:
+    fmt = FloatFormat(exponent_bits=2, mantissa_bits=1, bias=149, has_infinity=False, has_nan=False)
+    assert fmt.unit == 2.0**-149
+    q = QTensor(codes=torch.arange(8, dtype=torch.uint8), scale=torch.ones(1), format=fmt)
+    assert q.integers().tolist() == [0, 1, 2, 3, 4, 6, 8, 12]
+
+
+def blocked() -> QTensor:
+    """Codes [2, 5] in blocks of 2: the last block of a row holds one element."""
+    return QTensor(
+        codes=torch.arange(10, dtype=torch.int8).reshape(2, 5),
+        scale=torch.tensor([[1.0, 2.0, 0.5], [4.0, 1.0, 8.0]]),
+        format=catalog.INT8,
+        block=2,
+    )
+
+
+def test_block_scales_are_expanded_along_the_last_axis() -> None:
+    q = blocked()
+    assert q.expanded_scale().tolist() == [[1, 1, 2, 2, 0.5], [4, 4, 1, 1, 8]]
+    assert q.dequantize().tolist() == [[0, 1, 4, 6, 2], [20, 24, 7, 8, 72]]
+    assert q.integers() is q.codes
+    assert q.expanded_zero_point().tolist() == [[0] * 5] * 2
+
+
+def test_block_zero_points_are_expanded_too() -> None:
+    q = dataclasses.replace(blocked(), zero_point=torch.tensor([[0, 1, 2], [3, 4, 5]], dtype=torch.int32))
+    assert q.integers().tolist() == [[0, 1, 1, 2, 2], [2, 3, 3, 4, 4]]
+    assert q.values().tolist() == [[0, 1, 1, 2, 2], [2, 3, 3, 4, 4]]
+    assert q.dequantize().tolist() == [[0, 1, 2, 4, 1], [8, 12, 3, 4, 32]]
+
+
+def test_element_format_of_a_block_format() -> None:
+    q = Quantizer(catalog.MXFP4)(torch.ones(2, 40))
+    assert (q.format, q.element_format, q.block) == (catalog.MXFP4, catalog.FP4_E2M1, 32)
+    q = Quantizer(catalog.INT8)(torch.ones(2, 40))
+    assert (q.format, q.element_format, q.block) == (catalog.INT8, catalog.INT8, 0)
 
 
 @pytest.mark.parametrize(

@@ -284,7 +284,10 @@ def test_equal_quantizers_are_equal_values() -> None:
     [
         ({"scale": "power_of_two"}, r"scale is one of AbsMaxScale\(...\), .*; got 'power_of_two'"),
         ({"scale": lb.MinMaxScale}, r"scale is one of .*; got <class"),
-        ({"granularity": "axis"}, r"granularity is one of PerTensor\(...\), PerAxis\(...\); got 'axis'"),
+        (
+            {"granularity": "axis"},
+            r"granularity is one of PerTensor\(...\), PerAxis\(...\), .*PerBlock\(...\); got 'axis'",
+        ),
         ({"rounding": "stochastic"}, r"rounding is one of Rounding\(...\); got 'stochastic'"),
     ],
 )
@@ -298,3 +301,38 @@ def test_truth_is_not_a_code_and_an_axis_is_whole() -> None:
         lb.Quantizer(lb.INT8, nan=True)
     with pytest.raises(ValueError, match=r"PerAxis\(0.0\)"):
         lb.PerAxis(0.0)
+
+
+class FixedPoint:
+    """What qtorch's number looks like from outside."""
+
+    wl, fl, clamp, symmetric = 8, 4, True, False
+
+
+FixedPoint.__module__ = "qtorch.number"
+
+
+def test_a_qtorch_number_is_a_format() -> None:
+    quantizer = Quantizer(FixedPoint(), scale=UNIT)  # pyright: ignore[reportArgumentType]
+    assert quantizer.format == lb.FixedFormat(word_length=8, fraction_length=4)
+    assert quantizer(torch.tensor([0.5, 100.0])).dequantize().tolist() == [0.5, 127 / 16]
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "name"),
+    [
+        (Quantizer(catalog.INT4, granularity=lb.PerBlock(16)), "int4 block 16"),
+        (Quantizer(catalog.INT8, granularity=lb.PerSample(), rounding=STOCHASTIC), "int8 sample stochastic"),
+        (Quantizer(catalog.MXFP4), "mxfp4"),
+    ],
+)
+def test_names_of_blocks(quantizer: Quantizer, name: str) -> None:
+    assert str(quantizer) == name
+
+
+@pytest.mark.parametrize(
+    "fmt", [catalog.FP8_E5M2, catalog.LOG4_RADIX2, lb.FixedFormat(word_length=8, fraction_length=4)]
+)
+def test_a_zero_point_is_for_integers(fmt: Format) -> None:
+    with pytest.raises(ValueError, match=f"zero point, which {fmt} can't have"):
+        Quantizer(fmt, scale=MinMaxScale())

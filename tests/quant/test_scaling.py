@@ -9,15 +9,21 @@ import pytest
 import torch
 
 from lowbit_sim.numerics import catalog
-from lowbit_sim.numerics.formats import FloatFormat, Format, IntFormat
+from lowbit_sim.numerics.formats import CodebookFormat, FloatFormat, Format, IntFormat
 from lowbit_sim.numerics.reference import float32
 from lowbit_sim.quant.granularity import PerAxis, PerTensor
 from lowbit_sim.quant.quantizer import Quantizer
 from lowbit_sim.quant.scaling import (
     AbsMaxScale,
+    DirectionSensitiveScale,
+    EmaScale,
     FixedScale,
+    LearnedScale,
     MinMaxScale,
+    MseScale,
+    PercentileScale,
     PowerOfTwoScale,
+    SawbScale,
     reduces,
     scale_and_zero_point,
 )
@@ -232,7 +238,90 @@ def test_fixed_scale_must_be_a_float32_value() -> None:
 
 @pytest.mark.parametrize(
     ("rule", "expected"),
-    [(AbsMaxScale(), True), (PowerOfTwoScale(), True), (MinMaxScale(), True), (FixedScale(1.0), False)],
+    [
+        (AbsMaxScale(), True),
+        (PowerOfTwoScale(), True),
+        (MinMaxScale(), True),
+        (FixedScale(1.0), False),
+        (EmaScale(), False),
+        (LearnedScale(), False),
+        (PercentileScale(), True),
+        (MseScale(), True),
+        (SawbScale(), True),
+        (DirectionSensitiveScale(), True),
+    ],
 )
 def test_which_rules_read_the_whole_tensor(rule, expected: bool) -> None:
     assert reduces(rule) is expected
+
+
+@pytest.mark.parametrize("fmt", [catalog.INT8, catalog.LOG4_RADIX4, catalog.FP4_E2M1], ids=str)
+def test_the_largest_magnitude_maps_to_the_given_top(fmt: Format) -> None:
+    x = torch.tensor([3.0, -11.0, 0.5])
+    assert scale_of(x, fmt, AbsMaxScale(top=4.0)) == float32(11 / 4)
+    assert scale_of(x, fmt, AbsMaxScale(top=fmt.max_value)) == scale_of(x, fmt, AbsMaxScale())
+
+
+@pytest.mark.parametrize("top", [0.0, -1.0, math.inf, math.nan, 1e39])
+def test_top_out_of_range(top: float) -> None:
+    with pytest.raises(ValueError, match="top is a positive finite number"):
+        AbsMaxScale(top=top)
+
+
+@pytest.mark.parametrize(
+    "fmt",
+    [catalog.UINT4, catalog.INT8, catalog.INT2, IntFormat(bits=16, signed=False, symmetric=False)],
+    ids=str,
+)
+@pytest.mark.parametrize("seed", range(20))
+def test_unclipped_min_max_leaves_every_element_within_the_codes(fmt: IntFormat, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal(50) * 10.0 ** rng.integers(-20, 20)
+    x = torch.from_numpy((x + rng.normal() * np.abs(x).max()).astype(np.float32))
+    scale, zero_point = scale_and_zero_point(x, fmt, PerTensor(), MinMaxScale(unclipped=True))
+    assert zero_point is not None
+    # y of the definition, its grid moved by the zero point: no end is beyond the codes, so rounding to either
+    # neighbour is not clipped.
+    y = [Fraction(v) + int(zero_point) for v in (x * (1.0 / scale)).tolist()]
+    assert fmt.qmin <= min(y)
+    assert max(y) <= fmt.qmax
+    # And no more than the spare step (and a little) is left over.
+    span = max(max(x.tolist()), 0.0) - min(min(x.tolist()), 0.0)
+    assert span / scale.item() >= (fmt.qmax - fmt.qmin - 1) * (1 - 2.0**-19)
+    q = Quantizer(fmt, scale=MinMaxScale(unclipped=True))(x)
+    assert q.zero_point is not None
+    assert torch.equal(q.zero_point, zero_point)
+
+
+def test_clipped_min_max_would_lose_an_end() -> None:
+    # What `unclipped` is for: -0.4 and 14.6 are 15 steps apart, and the rounded zero point leaves -0.4 below code 0.
+    x = torch.tensor([-0.4, 14.6])
+    scale, zero_point = scale_and_zero_point(x, catalog.UINT4, PerTensor(), MinMaxScale())
+    assert zero_point is not None
+    assert (scale.item(), zero_point.item()) == (1.0, 0)
+    scale, zero_point = scale_and_zero_point(x, catalog.UINT4, PerTensor(), MinMaxScale(unclipped=True))
+    assert zero_point is not None
+    assert zero_point.item() == 1
+    assert scale.item() == pytest.approx(15 / 14, rel=1e-6)
+
+
+def test_all_zeros_in_a_format_without_zero_stay_next_to_nothing() -> None:
+    fmt = CodebookFormat(values=(-3.0, -1.0, 1.0, 3.0), name="odd")
+    for rule in (AbsMaxScale(), PowerOfTwoScale(), PercentileScale(), MseScale()):
+        q = Quantizer(fmt, scale=rule)(torch.zeros(4))
+        assert q.scale.item() == 2.0**-126
+        assert q.dequantize().abs().max() <= 2.0**-126
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8, 12, 16])
+def test_unclipped_min_max_of_ranges_on_the_grid(bits: int) -> None:
+    # The hard ranges: -low is a whole number of steps, so float32's roundings decide whether ceil adds another.
+    fmt = IntFormat(bits=bits, signed=False, symmetric=False)
+    rng, steps = np.random.default_rng(bits), fmt.qmax - 1
+    below, high = rng.integers(0, steps, 2000), rng.uniform(0.1, 10, 2000)
+    x = torch.from_numpy(np.stack([-high * below / (steps - below), high], 1).astype(np.float32))
+    scale, zero_point = scale_and_zero_point(x, fmt, PerAxis(0), MinMaxScale(unclipped=True))
+    assert zero_point is not None
+    y = (x * (1.0 / scale)).double() + zero_point
+    assert (y >= fmt.qmin).all()
+    assert (y <= fmt.qmax).all()
