@@ -6,8 +6,12 @@ For any order, every partial sum over a set S of k obeys
                                     <= ||a_i,S||_1 max|b_S,j|        (Hoelder), and the same with a and b swapped
                                     <= |S| max|a| max|b|             (range)
 
-Inner sums run inside one chunk, outer sums over the whole reduction; each must fit its own accumulator. Norms are
-integers or float64 square roots rounded up, so a proof is never claimed for a sum that could overflow.
+Inner sums run inside one chunk, outer sums over the whole reduction; each must fit its own accumulator. S may be
+any set, so a tree of adders is covered as well. Norms are integers or float64 square roots rounded up, so a proof is
+never claimed for a sum that could overflow.
+
+A chunk's sum s that loses t bits moves on as at most |s| / 2^t + 1, whatever the rounding mode, so C of them add up
+to at most sum |a_ik b_kj| / 2^t + C. Products from a table have no norms: only |S| max|table| bounds them.
 """
 
 from __future__ import annotations
@@ -61,17 +65,34 @@ def dtype_magnitude(x: Tensor) -> int:
     return max(-info.min, info.max)
 
 
-def _limits(mac: MacUnit) -> tuple[int, int]:
-    return accumulator_range(mac.accumulator_bits)[1], accumulator_range(mac.result_bits)[1]
+def _limits(mac: MacUnit, reduction: int) -> tuple[int, int]:
+    """The largest sum of magnitudes that no inner, and that no outer accumulator overflows at."""
+    outer = accumulator_range(mac.result_bits)[1]
+    if mac.truncated_bits:
+        outer = max(outer - mac.chunks(reduction), 0) << mac.truncated_bits
+    # Where the inner sum is exact, it overflows only when it reaches the outer accumulator.
+    inner = outer if mac.overflow_at == "outer" else accumulator_range(mac.accumulator_bits)[1]
+    if not _has_outer(mac):
+        outer = inner
+    return inner, outer
+
+
+def _has_outer(mac: MacUnit) -> bool:
+    """Whether an outer addition can overflow that the inner accumulator's width does not rule out."""
+    return bool(mac.chunk or mac.outer_bits or mac.overflow_at == "outer")
 
 
 def range_proof(mac: MacUnit, reduction: int, a_max: int, b_max: int) -> str | None:
     """The range bound as a proof in words, or None where it fails."""
-    inner_limit, outer_limit = _limits(mac)
+    inner_limit, outer_limit = _limits(mac, reduction)
     chunk = min(mac.chunk_length(reduction), reduction)
-    if chunk * a_max * b_max > inner_limit or reduction * a_max * b_max > outer_limit:
+    largest, factors = a_max * b_max, f"{a_max} x {b_max}"
+    if not mac.exact_products:
+        largest = mac.products.largest if mac.products else 0
+        factors = f"{largest} (the largest product of {mac.products})"
+    if chunk * largest > inner_limit or reduction * largest > outer_limit:
         return None
-    return f"range: {reduction} x {a_max} x {b_max} <= {min(inner_limit, outer_limit)}"
+    return f"range: {reduction} x {factors} <= {min(inner_limit, outer_limit)}"
 
 
 def _norms(x: Tensor, chunk: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -100,6 +121,10 @@ def _exceeds(rows: tuple[Tensor, ...], columns: tuple[Tensor, ...], limit: int) 
     )
 
 
+def _all_unproven(a: Tensor, b: Tensor, why: str) -> Unproven:
+    return Unproven(rows=torch.arange(a.shape[0]), columns=torch.arange(b.shape[1]), why=why)
+
+
 def find_unproven(mac: MacUnit, a: Tensor, b: Tensor) -> Unproven:
     """Which part of a @ b no bound proves free of overflow.
 
@@ -115,7 +140,9 @@ def find_unproven(mac: MacUnit, a: Tensor, b: Tensor) -> Unproven:
     )
     if proof or not (a.numel() and b.numel()):
         return Unproven(rows=nothing, columns=nothing, why=proof or "empty")
-    inner_limit, outer_limit = _limits(mac)
+    if not mac.exact_products:
+        return _all_unproven(a, b, f"products of {mac.products} have no bound but their range")
+    inner_limit, outer_limit = _limits(mac, reduction)
     chunk = min(mac.chunk_length(reduction), reduction)
     bad_rows, bad_columns = _exceeds(_norms(a, chunk), _norms(b.t(), chunk), inner_limit)
     if chunk < reduction or outer_limit < inner_limit:

@@ -1,7 +1,7 @@
-"""The emulated matrix product: integer codes in, exactly the machine's accumulators out.
+"""The emulated matrix product: operands in, exactly the machine's accumulators out.
 
 `gemm` takes the fastest path that provably returns the bits of `backends/reference.py`: a library product
-where no overflow can happen, the compiled sequential accumulator for the rows and columns where one could.
+where no overflow can happen, the compiled accumulator for the rows and columns where one could.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from torch import Tensor
 
 from lowbit_sim.arith.backends import numba_cpu, reference, torch_exact
 from lowbit_sim.arith.bounds import MAX_OPERAND, Unproven, find_unproven, magnitude
+from lowbit_sim.arith.float_gemm import run_float_gemm
+from lowbit_sim.arith.float_mac import FloatMacUnit
 from lowbit_sim.arith.mac import MacUnit
 from lowbit_sim.arith.result import GemmResult, result_dtype
+from lowbit_sim.numerics.random import Stream
 from lowbit_sim.numerics.suggest import unknown
 
 #: Every backend is a module with NAME, why_not(mac, a, b, count_overflows) and run(mac, a, b).
@@ -28,40 +31,67 @@ _INTEGERS = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
 # product of all would be work thrown away.
 _MIXED_SHARE = 0.5
 
+# A library product for each chunk pays off from chunks of this length; below it the compiled accumulator does.
+_LIBRARY_CHUNK = 64
+
 
 @overload
 def gemm(
-    a: Tensor, b: Tensor, mac: MacUnit = ..., *, backend: str | None = ..., explain: Literal[False] = ...
+    a: Tensor,
+    b: Tensor,
+    mac: MacUnit | FloatMacUnit = ...,
+    *,
+    stream: Stream | None = ...,
+    backend: str | None = ...,
+    explain: Literal[False] = ...,
 ) -> Tensor: ...
 
 
 @overload
 def gemm(
-    a: Tensor, b: Tensor, mac: MacUnit = ..., *, backend: str | None = ..., explain: Literal[True]
+    a: Tensor,
+    b: Tensor,
+    mac: MacUnit | FloatMacUnit = ...,
+    *,
+    stream: Stream | None = ...,
+    backend: str | None = ...,
+    explain: Literal[True],
 ) -> tuple[Tensor, GemmResult]: ...
 
 
 def gemm(
-    a: Tensor, b: Tensor, mac: MacUnit = MacUnit(), *, backend: str | None = None, explain: bool = False
+    a: Tensor,
+    b: Tensor,
+    mac: MacUnit | FloatMacUnit = MacUnit(),
+    *,
+    stream: Stream | None = None,
+    backend: str | None = None,
+    explain: bool = False,
 ) -> Tensor | tuple[Tensor, GemmResult]:
-    """Multiply integer matrices as the machine's MAC unit would.
+    """Multiply matrices as the machine's MAC unit would.
 
     Args:
-        a: Integer codes [M, K].
-        b: Integer codes [K, N].
+        a: Integer codes [M, K]; float32 values for a `FloatMacUnit`.
+        b: Integer codes [K, N]; likewise.
         mac: The multiply-accumulate unit.
+        stream: Address of the random bits of a `FloatMacUnit` that rounds stochastically; see `run_float_gemm`.
         backend: "reference", "numba_cpu" or "torch_exact"; by default the fastest that is exact.
         explain: Also return which backend ran and why, with the overflow count (which `explain` has counted
             even where a wrapping accumulator would not need it).
 
     Returns:
-        int32 [M, N] (int64 if the result has more than 32 bits), and with `explain` the `GemmResult`.
+        int32 [M, N] (int64 if the result has more than 32 bits; float32 of a `FloatMacUnit`), and with `explain`
+        the `GemmResult`.
 
     Raises:
-        TypeError: An operand that is not an integer tensor.
-        ValueError: Shapes that don't fit, values beyond +-65535, or a backend that is unknown or can't run this.
+        TypeError: An operand that is not an integer (for a `FloatMacUnit` a float32) tensor.
+        ValueError: Shapes that don't fit, values beyond +-65535 or without a row in the MAC unit's table of
+            products, or a backend that is unknown or can't run this.
     """
-    result = run_gemm(a, b, mac, backend=backend, count_overflows=explain)
+    if isinstance(mac, FloatMacUnit):
+        result = run_float_gemm(a, b, mac, stream=stream, backend=backend, count_overflows=explain)
+    else:
+        result = run_gemm(a, b, mac, backend=backend, count_overflows=explain)
     return (result.values, result) if explain else result.values
 
 
@@ -82,6 +112,7 @@ def run_gemm(
         TypeError, ValueError: As `gemm`.
     """
     _check(a, b)
+    _check_products(a, b, mac)
     if backend is None:
         result = _fastest(a, b, mac, count_overflows)
     else:
@@ -104,6 +135,21 @@ def _check(a: Tensor, b: Tensor) -> None:
             raise ValueError(f"operand {name} holds {magnitude(x)}; codes lie within +-{MAX_OPERAND}")
 
 
+def _check_products(a: Tensor, b: Tensor, mac: MacUnit) -> None:
+    if mac.products is None:
+        return
+    low, high = mac.products.code_range
+    for name, x in (("a", a), ("b", b)):
+        if not x.numel():
+            continue
+        smallest, largest = (int(v) for v in torch.aminmax(x))
+        if smallest < low or largest > high:
+            raise ValueError(
+                f"operand {name} holds codes from {smallest} to {largest}; the table of products "
+                f"{mac.products} has codes {low} to {high}"
+            )
+
+
 def _forced(a: Tensor, b: Tensor, mac: MacUnit, backend: str, count_overflows: bool) -> GemmResult:
     if backend not in BACKENDS:
         raise ValueError(unknown("backend", backend, BACKENDS))
@@ -115,20 +161,35 @@ def _forced(a: Tensor, b: Tensor, mac: MacUnit, backend: str, count_overflows: b
 
 
 def _fastest(a: Tensor, b: Tensor, mac: MacUnit, count_overflows: bool) -> GemmResult:
-    if mac.overflow == "wrap" and not count_overflows:
+    if mac.exact_products and mac.overflow == "wrap" and not count_overflows:
         return torch_exact.uncounted(mac, a, b)
     unproven = find_unproven(mac, a, b)
-    if unproven.empty:
-        return torch_exact.proven(mac, a, b, unproven.why)
-    reason = numba_cpu.why_not(mac, a, b, count_overflows)
-    if reason:
+    not_compiled = numba_cpu.why_not(mac, a, b, count_overflows)
+    library = torch_exact.why_not_chunks(mac) is None or (mac.exact_products and unproven.empty)
+    if library and (not_compiled or _library_pays_off(mac, a.shape[1], unproven)):
+        if unproven.empty:
+            return torch_exact.proven(mac, a, b, unproven.why)
+        return torch_exact.by_chunks(mac, a, b)
+    if not_compiled:
         raise ValueError(
-            f"no backend can run this GEMM: {unproven.why}, and {numba_cpu.NAME} can't: {reason}"
+            f"no backend can run this GEMM: {unproven.why}, and {numba_cpu.NAME} can't: {not_compiled}"
         )
-    share = len(unproven.rows) * len(unproven.columns) / (a.shape[0] * b.shape[1])
-    if share > _MIXED_SHARE:
-        return dataclasses.replace(numba_cpu.run(mac, a, b), why=unproven.why)
-    return _mixed(a, b, mac, unproven)
+    if _is_mixed(a, b, mac, unproven):
+        return _mixed(a, b, mac, unproven)
+    return dataclasses.replace(numba_cpu.run(mac, a, b), why=unproven.why)
+
+
+def _library_pays_off(mac: MacUnit, reduction: int, unproven: Unproven) -> bool:
+    """Whether one library product does, or the chunks are long enough for one each."""
+    if unproven.empty and not mac.truncated_bits:
+        return True
+    return mac.chunks(reduction) <= 1 or mac.chunk >= _LIBRARY_CHUNK
+
+
+def _is_mixed(a: Tensor, b: Tensor, mac: MacUnit, unproven: Unproven) -> bool:
+    """Whether the exact product is worth its while for the part that is proven."""
+    share = len(unproven.rows) * len(unproven.columns) / max(a.shape[0] * b.shape[1], 1)
+    return mac.exact_products and not mac.truncated_bits and 0 < share <= _MIXED_SHARE
 
 
 def _mixed(a: Tensor, b: Tensor, mac: MacUnit, unproven: Unproven) -> GemmResult:

@@ -9,12 +9,20 @@ from lowbit_sim.arith.bounds import dtype_magnitude, find_unproven, magnitude, r
 from lowbit_sim.arith.gemm import run_gemm
 from lowbit_sim.arith.mac import MacUnit
 from lowbit_sim.arith.norms_kernel import chunk_norms
-from tests.arith.strategies import mac_units, operands
+from tests.arith.strategies import mac_units, operands, random_table, table_gemms
 
 
-@given(matrices=operands(), mac=mac_units)
+@given(matrices=operands(), mac=mac_units())
 def test_what_is_proven_does_not_overflow(matrices, mac):
-    a, b = matrices
+    check_proven(*matrices, mac)
+
+
+@given(case=table_gemms())
+def test_what_is_proven_of_a_table_does_not_overflow(case):
+    check_proven(*case)
+
+
+def check_proven(a, b, mac):
     unproven = find_unproven(mac, a, b)
     keep_rows = [i for i in range(a.shape[0]) if i not in unproven.rows.tolist()]
     keep_columns = [j for j in range(b.shape[1]) if j not in unproven.columns.tolist()]
@@ -66,6 +74,42 @@ def test_a_narrow_outer_accumulator_is_seen_without_chunks():
     b = torch.full((4, 1), 3, dtype=torch.int8)
     assert find_unproven(MacUnit(accumulator_bits=20), a, b).empty
     assert not find_unproven(MacUnit(accumulator_bits=20, outer_bits=10), a, b).empty
+
+
+@pytest.mark.parametrize(
+    ("fields", "proven"),
+    [
+        ({}, False),
+        ({"overflow_at": "chunk"}, False),
+        ({"overflow_at": "outer"}, True),
+        ({"overflow_at": "outer", "outer_bits": 22}, False),
+    ],
+)
+def test_an_exact_inner_sum_needs_only_the_outer_width(fields, proven):
+    # A chunk of 4 x 127 x 127 does not fit 16 bits; all 256 products fit 23.
+    mac = MacUnit(**{"accumulator_bits": 16, "chunk": 4, "outer_bits": 24, **fields})
+    assert (range_proof(mac, 256, 127, 127) is not None) is proven
+
+
+def test_truncated_sums_may_round_up_by_one_each():
+    # Each of the chunks of one product 1 moves on as 1 / 256 rounded up to 1: 4095 of them fit 13 bits.
+    mac = MacUnit(accumulator_bits=16, chunk=1, outer_bits=13, truncated_bits=8, truncation="up")
+    assert range_proof(mac, 4000, 1, 1)
+    assert range_proof(mac, 4096, 1, 1) is None
+    ones = torch.ones(1, 4096, dtype=torch.int8)
+    assert run_gemm(ones[:, :4095], ones[:, :4095].t(), mac).overflows == 0
+    assert run_gemm(ones, ones.t(), mac).overflows == 1
+
+
+def test_a_table_is_bounded_by_its_largest_product():
+    mac = MacUnit(accumulator_bits=16, overflow="saturate", products=random_table(4, True, 300, 0))
+    largest = mac.products.largest
+    a = torch.zeros(2, 32767 // largest, dtype=torch.int8)
+    assert find_unproven(mac, a, a.t()).empty
+    one_more = torch.zeros(2, 32767 // largest + 1, dtype=torch.int8)
+    unproven = find_unproven(mac, one_more, one_more.t())
+    assert (unproven.rows.tolist(), unproven.columns.tolist()) == ([0, 1], [0, 1])
+    assert "no bound but their range" in unproven.why
 
 
 def test_magnitudes():

@@ -113,6 +113,37 @@ def test_lanes_are_as_wide_as_the_sums():
     assert numba_cpu._lane(MacUnit(accumulator_bits=30), b, b).__name__ == "int64"
 
 
+def test_lanes_hold_what_a_chunk_moves_on():
+    # 80000 x 128 x 128 fits 32 bits; added to a full 31-bit accumulator it does not.
+    a = ints(1, 160_000, -128)
+    mac = MacUnit(accumulator_bits=8, overflow="saturate", overflow_at="outer", chunk=80_000, outer_bits=31)
+    assert numba_cpu._lane(mac, a, a.t()).__name__ == "int64"
+    assert gemm(a, a.t(), mac, backend="numba_cpu").item() == 2**30 - 1
+    narrow = MacUnit(accumulator_bits=8, overflow="saturate", overflow_at="outer", chunk=100, outer_bits=30)
+    assert numba_cpu._lane(narrow, a, a.t()).__name__ == "int32"
+    # Exact inner sums need a lane of their own, however narrow the accumulators.
+    assert numba_cpu._lane(MacUnit(accumulator_bits=8, overflow_at="chunk"), a, a.t()).__name__ == "int64"
+
+
+def test_long_chunks_take_a_library_product_each():
+    a = ints(4, 256, 127)
+    for chunk, backend in ((64, "torch_exact"), (32, "numba_cpu"), (0, "torch_exact")):
+        mac = MacUnit(accumulator_bits=16, overflow="saturate", overflow_at="chunk", chunk=chunk)
+        got, why = gemm(a, a.t(), mac, explain=True)
+        assert why.backend == backend
+        assert torch.equal(got, gemm(a, a.t(), mac, backend="reference"))
+        assert why.overflows == run_gemm(a, a.t(), mac, backend="reference").overflows > 0
+
+
+def test_what_truncates_is_no_single_product():
+    a = ints(4, 256, 3)
+    for chunk, backend in ((64, "torch_exact"), (32, "numba_cpu")):
+        mac = MacUnit(chunk=chunk, truncated_bits=4, truncation="up")
+        got, why = gemm(a, a.t(), mac, explain=True)
+        assert (why.backend, why.overflows) == (backend, 0)
+        assert got.unique().tolist() == [-(-9 * chunk // 16) * 16 * (256 // chunk)]
+
+
 @pytest.mark.parametrize("saturate", [False, True])
 def test_the_kernel_closes_over_plain_values_only(saturate):
     """Else numba's cache on disk would never be hit: it finds a closure by its contents."""

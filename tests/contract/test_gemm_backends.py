@@ -3,6 +3,7 @@
 A new backend joins `BACKENDS` and is tested here without another line.
 """
 
+import dataclasses
 import itertools
 
 import pytest
@@ -13,7 +14,7 @@ from lowbit_sim.arith.backends import numba_cpu
 from lowbit_sim.arith.gemm import BACKENDS, gemm, run_gemm
 from lowbit_sim.arith.mac import MacUnit
 from lowbit_sim.arith.result import result_dtype
-from tests.arith.strategies import mac_units, operands
+from tests.arith.strategies import exact_table, mac_units, operands, random_table, table_gemms
 
 FAST = sorted(set(BACKENDS) - {"reference"})
 
@@ -39,15 +40,22 @@ def check(a, b, mac, backend, count_overflows=True):
 
 
 @pytest.mark.parametrize("backend", [*FAST, None])
-@given(matrices=operands(), mac=mac_units)
+@given(matrices=operands(), mac=mac_units())
 def test_equals_the_reference(backend, matrices, mac):
     check(*matrices, mac, backend)
 
 
 @pytest.mark.parametrize("backend", [*FAST, None])
-@given(matrices=operands(), mac=mac_units)
+@given(matrices=operands(), mac=mac_units())
 def test_equals_the_reference_without_counting(backend, matrices, mac):
     check(*matrices, mac, backend, count_overflows=False)
+
+
+@pytest.mark.parametrize("count_overflows", [True, False])
+@pytest.mark.parametrize("backend", [*FAST, None])
+@given(case=table_gemms())
+def test_products_from_a_table_equal_the_reference(backend, count_overflows, case):
+    check(*case, backend, count_overflows)
 
 
 def codes(shape, low, high, seed):
@@ -92,6 +100,57 @@ def test_chunks_and_their_edges(backend, overflow, chunk, outer_bits, k):
     assert check(codes((5, k), -128, 127, 2), codes((k, 6), -128, 127, 3), mac, backend)
 
 
+#: Every value of every field at least once, and every pair of the rules.
+KINDS = [
+    MacUnit(
+        accumulator_bits=15,
+        overflow=overflow,
+        overflow_at=overflow_at,
+        order=order,
+        chunk=chunk,
+        outer_bits=outer_bits,
+        truncated_bits=bits,
+        truncation=truncation,
+    )
+    for overflow in ("wrap", "saturate", "saturate_symmetric")
+    for overflow_at in ("addition", "chunk", "outer")
+    for order in ("sequential", "tree")
+    for chunk, outer_bits, bits, truncation in (
+        (0, None, 0, "down"),
+        (5, None, 0, "down"),
+        (8, 17, 0, "down"),
+        (21, 12, 0, "down"),
+        (5, None, 4, "nearest_even"),
+        (8, 17, 1, "nearest_away"),
+        (21, 12, 3, "toward_zero"),
+        (0, 13, 2, "up"),
+        (0, None, 2, "down"),
+    )
+]
+
+
+@pytest.mark.parametrize("mac", KINDS, ids=str)
+@pytest.mark.parametrize("table", [None, random_table(5, True, 3000, 0), exact_table(5, True)], ids=str)
+def test_every_kind_of_unit(mac, table):
+    mac = dataclasses.replace(mac, products=table)
+    low, high = (-16, 15) if table else (-128, 127)
+    for shape in ((3, 61, 7), (7, 61, 3)):
+        m, k, n = shape
+        a, b = codes((m, k), low, high, 8), codes((k, n), low, high, 9)
+        a[0], b[:, 0] = high, high
+        a[1], b[:, 1] = high, low
+        ran = [check(a, b, mac, backend) for backend in (*FAST, None)]
+        assert ran[FAST.index("numba_cpu")]
+        assert ran[-1]
+
+
+def test_the_kinds_of_unit_overflow():
+    """Else the test above would say little."""
+    a, b = codes((3, 61), -128, 127, 8), codes((61, 7), -128, 127, 9)
+    a[0], b[:, 0] = 127, 127
+    assert all(run_gemm(a, b, mac, backend="reference").overflows for mac in KINDS)
+
+
 @pytest.mark.parametrize(("low", "high"), [(-127, 127), (-7, 7), (-128, 127)])
 @pytest.mark.parametrize("backend", FAST)
 def test_every_product_of_two_codes(low, high, backend):
@@ -123,10 +182,11 @@ def test_the_accumulators_limit(bits, sign, overflow, excess):
         assert run_gemm(a, b, mac).overflows == (excess > 0)
 
 
+@pytest.mark.parametrize("order", ["sequential", "tree"])
 @pytest.mark.parametrize("overflow", ["wrap", "saturate"])
-def test_threads_change_no_bit(overflow):
+def test_threads_change_no_bit(overflow, order):
     a, b = codes((70, 300), -127, 127, 4), codes((300, 1100), -127, 127, 5)
-    mac = MacUnit(accumulator_bits=16, overflow=overflow, chunk=64, outer_bits=18)
+    mac = MacUnit(accumulator_bits=16, overflow=overflow, chunk=64, outer_bits=18, order=order)
     before = torch.get_num_threads()
     try:
         results = []

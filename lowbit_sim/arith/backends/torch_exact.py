@@ -9,6 +9,9 @@ Which product runs, for codes a and b and every |partial sum| <= bound:
 | any                   | < 2^53 | float64 matmul                       |
 | any                   | above  | int64 matmul (modulo 2^64)           |
 
+Where the overflow rule waits for a chunk's sum, or bits of it are cut off, each chunk is one such product and the
+outer accumulator adds the chunks' sums in their order.
+
 A library convolution is never used: it may choose Winograd or FFT algorithms, which are not exact.
 """
 
@@ -22,6 +25,7 @@ from torch import Tensor
 from lowbit_sim.arith.bounds import dtype_magnitude, find_unproven, magnitude, range_proof
 from lowbit_sim.arith.mac import MacUnit, accumulator_range
 from lowbit_sim.arith.result import GemmResult, result_dtype
+from lowbit_sim.numerics.rounding import RoundingMode
 
 NAME = "torch_exact"
 
@@ -31,23 +35,35 @@ def _int_mm(a: Tensor, b: Tensor) -> Tensor:
 
 
 def why_not(mac: MacUnit, a: Tensor, b: Tensor, count_overflows: bool) -> str | None:
-    """None if the exact product has the accumulator's bits, else the reason why it may not."""
+    """None if library products give the accumulator's bits, else the reason why they may not."""
+    reason = why_not_chunks(mac)
+    if reason is None or not mac.exact_products:
+        return reason
     if mac.overflow == "wrap" and not count_overflows:
         return None
     unproven = find_unproven(mac, a, b)
     return None if unproven.empty else unproven.why
 
 
+def why_not_chunks(mac: MacUnit) -> str | None:
+    """None if `by_chunks` gives the accumulator's bits and overflows for any operands, else the reason why not."""
+    if not mac.exact_products:
+        return f"products come from the table {mac.products}"
+    return "overflow acts inside a chunk" if mac.overflow_at == "addition" else None
+
+
 def run(mac: MacUnit, a: Tensor, b: Tensor) -> GemmResult:
     """a [M, K] times b [K, N], given that `why_not` is None."""
     unproven = find_unproven(mac, a, b)
-    return proven(mac, a, b, unproven.why) if unproven.empty else uncounted(mac, a, b)
+    if unproven.empty:
+        return proven(mac, a, b, unproven.why)
+    return uncounted(mac, a, b) if why_not_chunks(mac) else by_chunks(mac, a, b)
 
 
 def proven(mac: MacUnit, a: Tensor, b: Tensor, why: str) -> GemmResult:
     """The product of operands that can't overflow, for the reason given."""
-    values = exact_product(a, b).to(result_dtype(mac))
-    return GemmResult(values=values, overflows=0, backend=NAME, why=why)
+    values = exact_product(a, b) if not mac.truncated_bits else _fold_chunks(mac, a, b)[0]
+    return GemmResult(values=values.to(result_dtype(mac)), overflows=0, backend=NAME, why=why)
 
 
 def uncounted(mac: MacUnit, a: Tensor, b: Tensor) -> GemmResult:
@@ -59,7 +75,49 @@ def uncounted(mac: MacUnit, a: Tensor, b: Tensor) -> GemmResult:
     if why:
         return proven(mac, a, b, why)
     why = f"sums modulo 2^{mac.result_bits} do not depend on order"
-    return GemmResult(values=_modular(mac, a, b), overflows=None, backend=NAME, why=why)
+    if not mac.truncated_bits and (mac.overflow_at == "outer" or mac.result_bits <= mac.accumulator_bits):
+        # The outer accumulator keeps no more bits than the inner one did: one product serves all chunks.
+        values = _wrap(exact_product(a, b).to(torch.int64), mac.result_bits)
+    else:
+        values, _ = _fold_chunks(mac, a, b)
+    return GemmResult(values=values.to(result_dtype(mac)), overflows=None, backend=NAME, why=why)
+
+
+def by_chunks(mac: MacUnit, a: Tensor, b: Tensor) -> GemmResult:
+    """A product for each chunk, where the overflow rule waits for the chunk's sum (see `MacUnit.overflow_at`)."""
+    values, overflows = _fold_chunks(mac, a, b)
+    why = f"the sum of a chunk is exact; overflow at {mac.overflow_at}"
+    return GemmResult(values=values.to(result_dtype(mac)), overflows=overflows, backend=NAME, why=why)
+
+
+def _fold_chunks(mac: MacUnit, a: Tensor, b: Tensor) -> tuple[Tensor, int]:
+    """The chunks' exact sums through the inner rule, the truncation and the outer accumulator.
+
+    Also how often the rule acted: the overflows, where it acts on the chunks' sums only. No sum leaves int64, as
+    neither rule makes a magnitude larger and all products together stay below 2^63.
+    """
+    reduction = a.shape[1]
+    chunk = mac.chunk_length(reduction)
+    total = torch.zeros(a.shape[0], b.shape[1], dtype=torch.int64, device=a.device)
+    overflows = 0
+    for start in range(0, reduction, chunk):
+        part = exact_product(a[:, start : start + chunk], b[start : start + chunk]).to(torch.int64)
+        if mac.overflow_at != "outer":
+            part, count = _fit(part, mac.accumulator_bits, mac.overflow)
+            overflows += count
+        moved = _shift_right(part, mac.truncated_bits, mac.truncation)
+        total, count = _fit(total + moved, mac.result_bits, mac.overflow)
+        overflows += count
+    return total << mac.truncated_bits, overflows
+
+
+def _fit(x: Tensor, bits: int, overflow: str) -> tuple[Tensor, int]:
+    """Sums as an accumulator keeps them, and how many of them overflowed."""
+    if overflow == "wrap":
+        kept = _wrap(x, bits)
+    else:
+        kept = x.clamp(*accumulator_range(bits, overflow))
+    return kept, int((kept != x).sum())
 
 
 def _wrap(x: Tensor, bits: int) -> Tensor:
@@ -69,20 +127,25 @@ def _wrap(x: Tensor, bits: int) -> Tensor:
     return ((x - low) & ((1 << bits) - 1)) + low
 
 
-def _modular(mac: MacUnit, a: Tensor, b: Tensor) -> Tensor:
-    """Wrapping accumulation, modulo the accumulators' widths.
-
-    One product if the outer accumulator keeps no more bits than the inner one, else a product for each chunk, as
-    each chunk's sum loses its high bits first.
-    """
-    reduction = a.shape[1]
-    whole = mac.result_bits <= mac.accumulator_bits
-    chunk = max(reduction, 1) if whole else mac.chunk_length(reduction)
-    total = torch.zeros(a.shape[0], b.shape[1], dtype=torch.int64)
-    for start in range(0, reduction, chunk):
-        part = exact_product(a[:, start : start + chunk], b[start : start + chunk]).to(torch.int64)
-        total += _wrap(part, mac.accumulator_bits)
-    return _wrap(total, mac.result_bits).to(result_dtype(mac))
+def _shift_right(x: Tensor, bits: int, mode: str) -> Tensor:
+    """x / 2^bits, rounded; see `numerics.reference.round_to_integer`."""
+    if not bits:
+        return x
+    floor = x >> bits
+    fraction = x - (floor << bits)
+    half = 1 << (bits - 1)
+    match mode:
+        case RoundingMode.NEAREST_EVEN:
+            up = (fraction > half) | ((fraction == half) & (floor & 1 == 1))
+        case RoundingMode.NEAREST_AWAY:
+            up = (fraction > half) | ((fraction == half) & (x > 0))
+        case RoundingMode.TOWARD_ZERO:
+            up = (fraction != 0) & (x < 0)
+        case RoundingMode.UP:
+            up = fraction != 0
+        case _:
+            return floor
+    return floor + up
 
 
 def exact_product(a: Tensor, b: Tensor) -> Tensor:
