@@ -31,6 +31,8 @@ VECTOR_KINDS = (
     "loss",
     "optimizer_update",
     "hypernetwork",
+    "embedding",
+    "transform",
 )
 
 
@@ -118,6 +120,8 @@ class VectorEvent:
         role: The part of the step it is billed to ("update" or "overhead", or a GEMM's role).
         layer: Module path of the layer, or "" for the whole model.
         random_bits: Random bits drawn in total.
+        clipped: Of a conversion, how many elements lay beyond the format's ends; None where nobody counted.
+        underflowed: Of a conversion, how many that were not zero became zero; None where nobody counted.
     """
 
     kind: str
@@ -127,6 +131,8 @@ class VectorEvent:
     role: Role = "overhead"
     layer: str = ""
     random_bits: int = 0
+    clipped: int | None = None
+    underflowed: int | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in VECTOR_KINDS:

@@ -7,9 +7,14 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from lowbit_sim.nn.modules import EMULATED, WITHOUT_TWIN, Conv2d, Emulation, Linear, emulate, native_twin
-from lowbit_sim.nn.rules import Rule, match_rules
+from lowbit_sim.arith.spec import OpSpec
+from lowbit_sim.nn.elementwise import ElementwiseRounding, attach, attached, attachments, detach
+from lowbit_sim.nn.emulation import EmulatedLayer, Emulation
+from lowbit_sim.nn.functional_spec import FunctionalSpec
+from lowbit_sim.nn.registry import UNFUSED, emulate, multiplies, native_twin, retyped, why_not
+from lowbit_sim.nn.rules import Rule, match_products, match_rules
 from lowbit_sim.numerics.whole import is_whole
+from lowbit_sim.ops.elementwise import ElementwiseSpec
 
 
 class UnsupportedModuleError(ValueError):
@@ -17,17 +22,19 @@ class UnsupportedModuleError(ValueError):
 
 
 def convert(model: nn.Module, rules: Sequence[Rule], *, seed: int = 0) -> nn.Module:
-    """Emulate a model's Linear and Conv2d layers, in place.
+    """Emulate a model's layers, in place.
 
     The emulated layers share the native ones' parameters, so optimisers, state_dicts and hooks stay valid.
 
     Args:
         model: The model. A lone Linear or Conv2d works too.
-        rules: Ordered rules; the first that matches a layer's path decides. A layer without a rule stays native.
+        rules: Ordered rules; the first that matches a layer's path decides. A layer without a rule stays native. A
+            rule with an `ElementwiseSpec` rounds what modules without GEMMs put out (see `ops.elementwise`); one
+            with a `FunctionalSpec` emulates the products that a module's own forward calls (see `nn.functional`).
         seed: Seed of the stochastic rounding, 0 to 2^32 - 1.
 
     Returns:
-        The model; a new object only if the model itself is one layer.
+        The model; a new object only if the model itself is what a rule is for.
 
     Raises:
         UnusedRuleError: A rule that no layer takes its numerics from.
@@ -36,61 +43,113 @@ def convert(model: nn.Module, rules: Sequence[Rule], *, seed: int = 0) -> nn.Mod
             different rules.
     """
     _refuse_converted(model)
-    layers = {path: m for path, m in model.named_modules(remove_duplicate=False) if _multiplies(m)}
-    chosen = match_rules(rules, list(layers))
-    _refuse_fused(model, {path for path, rule in chosen.items() if rule.spec is not None})
+    modules = _modules(model)
+    layers = {path: m for path, m in modules.items() if multiplies(m)}
+    callers = {path: m for path, m in modules.items() if path not in layers}
+    elementwise = {path: m for path, m in callers.items() if not any(True for _ in m.children())}
+    functional = [*callers, *(path for path, m in layers.items() if isinstance(m, nn.MultiheadAttention))]
+    chosen = match_rules(rules, list(layers), list(elementwise), functional)
+    products = match_products(rules, functional)
+    roundings = _roundings(elementwise, chosen, seed)
+    unfused = _unfused(model, {p for each in (chosen, products) for p, rule in each.items() if rule.spec})
     twins: dict[int, tuple[str, Rule | None, nn.Module]] = {}
-    for site, (path, layer) in enumerate(layers.items()):
-        rule = chosen.get(path)
+    # The layers' numbers come first, so that a rule for products leaves their random bits alone.
+    for site, (path, layer) in enumerate([*layers.items(), *callers.items()]):
+        rule = _first(rules, chosen.get(path) if path in layers else None, products.get(path))
         if id(layer) in twins:
             _check_shared(path, rule, *twins[id(layer)][:2])
             continue
-        twin = layer
-        if rule is not None and rule.spec is not None:
-            _check_supported(path, layer, rule)
+        twin = layer if id(layer) not in unfused else retyped(layer, UNFUSED[type(layer)])
+        if rule is not None and isinstance(rule.spec, OpSpec | FunctionalSpec):
+            if path in layers:
+                _check_supported(path, layer, rule)
             twin = emulate(layer, Emulation(spec=rule.spec, layer=path, seed=seed, site=site))
         twins[id(layer)] = (path, rule, twin)
+    for module, rounding in roundings:
+        attach(module, rounding)
     return _replace(model, lambda m: twins[id(m)][2] if id(m) in twins else m)
 
 
 def restore(model: nn.Module) -> nn.Module:
-    """Swap the emulated layers back for native ones, in place, with the trained parameters.
+    """Swap the emulated layers back for native ones, in place, with the trained parameters; end all rounding.
 
     Returns:
-        The model; a new object only if the model itself is one layer.
+        The model; a new object only if the model itself is what a rule is for.
     """
     twins: dict[int, nn.Module] = {}
 
+    for module in model.modules():
+        detach(module)
+
     def native(module: nn.Module) -> nn.Module:
-        if not isinstance(module, Linear | Conv2d):
-            return module
-        return twins.setdefault(id(module), native_twin(module))
+        fused = next((fused for fused, twin in UNFUSED.items() if type(module) is twin), None)
+        if id(module) not in twins:
+            if isinstance(module, EmulatedLayer):
+                twins[id(module)] = native_twin(module)
+            else:
+                twins[id(module)] = retyped(module, fused) if fused else module
+        return twins[id(module)]
 
     return _replace(model, native)
 
 
-def _multiplies(module: nn.Module) -> bool:
-    return isinstance(module, WITHOUT_TWIN)
+def _modules(model: nn.Module) -> dict[str, nn.Module]:
+    """Every module by its paths, but for the parts of layers: a MultiheadAttention's projection is its own affair."""
+    found = dict(model.named_modules(remove_duplicate=False))
+    whole = [f"{path}." if path else "" for path, m in found.items() if isinstance(m, nn.MultiheadAttention)]
+    return {
+        path: m for path, m in found.items() if not any(path.startswith(w) and path != w[:-1] for w in whole)
+    }
+
+
+def _first(rules: Sequence[Rule], *found: Rule | None) -> Rule | None:
+    """Of the rules that were found for a module the first."""
+    there = [rule for rule in found if rule is not None]
+    return min(there, key=lambda rule: next(i for i, r in enumerate(rules) if r is rule), default=None)
+
+
+def _roundings(
+    modules: dict[str, nn.Module], chosen: dict[str, Rule], seed: int
+) -> list[tuple[nn.Module, ElementwiseRounding]]:
+    """The modules that are to be rounded, each once, and what rounds them."""
+    found: list[tuple[nn.Module, ElementwiseRounding]] = []
+    seen: dict[int, tuple[str, Rule | None]] = {}
+    for site, (path, module) in enumerate(modules.items()):
+        rule = chosen.get(path)
+        if id(module) in seen:
+            _check_shared(path, rule, *seen[id(module)])
+            continue
+        seen[id(module)] = (path, rule)
+        if rule is not None and isinstance(rule.spec, ElementwiseSpec):
+            found.append((module, ElementwiseRounding(rule.spec, path, seed, site)))
+    return found
 
 
 def _refuse_converted(model: nn.Module) -> None:
     for path, module in model.named_modules():
-        if isinstance(module, Linear | Conv2d):
+        if isinstance(module, EmulatedLayer) or attached(module) is not None:
             raise ValueError(f"layer {path!r} is emulated already: restore(model) first")
 
 
-def _refuse_fused(model: nn.Module, emulated: set[str]) -> None:
-    """Refuse a block that would pass its emulated layers by.
+def _unfused(model: nn.Module, given: set[str]) -> set[int]:
+    """torch's encoders with rules inside; in evaluation mode they would not call their layers but a fused kernel.
 
-    In evaluation mode torch runs a TransformerEncoderLayer as one fused kernel on the layers' weights.
+    Raises:
+        UnsupportedModuleError: A subclass of such an encoder.
     """
+    found: set[int] = set()
     for path, module in model.named_modules():
-        inside = [p for p in emulated if p.startswith(f"{path}." if path else "")]
-        if isinstance(module, nn.TransformerEncoderLayer) and inside:
+        inside = [p for p in given if p.startswith(f"{path}." if path else "") and p != path]
+        if not isinstance(module, tuple(UNFUSED)) or not inside:
+            continue
+        if type(module) not in UNFUSED:
             raise UnsupportedModuleError(
-                f"{path!r} is a TransformerEncoderLayer, which in evaluation mode does not call {min(inside)!r} but "
-                f'a fused kernel. Put Rule("{path}.*", None) first, or write the block out of Linear layers'
+                f"{path!r} is a {type(module).__name__}, a subclass of torch's TransformerEncoderLayer or "
+                f"TransformerEncoder: in evaluation mode it may not call {min(inside)!r} but a fused kernel. Put "
+                f'Rule("{path}.*", None) first, or use torch\'s own class'
             )
+        found.add(id(module))
+    return found
 
 
 def _check_shared(path: str, rule: Rule | None, other_path: str, other_rule: Rule | None) -> None:
@@ -99,10 +158,10 @@ def _check_shared(path: str, rule: Rule | None, other_path: str, other_rule: Rul
 
 
 def _check_supported(path: str, layer: nn.Module, rule: Rule) -> None:
-    if type(layer) not in EMULATED:
-        known = ", ".join(native.__name__ for native in EMULATED)
+    reason = why_not(layer)
+    if reason:
         raise UnsupportedModuleError(
-            f"rule {rule.pattern!r} asks to emulate {path!r}, a {type(layer).__name__}; only {known} can be. "
+            f"rule {rule.pattern!r} asks to emulate {path!r}, a {type(layer).__name__}; {reason}. "
             f'Put Rule("{path}", None) before it to keep that layer native'
         )
 
@@ -116,12 +175,18 @@ def _replace(model: nn.Module, twin: Callable[[nn.Module], nn.Module]) -> nn.Mod
     return twin(model)
 
 
+def _counters(model: nn.Module) -> dict[str, EmulatedLayer | ElementwiseRounding]:
+    """What counts training steps, by module path."""
+    layers = {path: m for path, m in model.named_modules() if isinstance(m, EmulatedLayer)}
+    return {**layers, **dict(attachments(model))}
+
+
 def random_steps(model: nn.Module) -> dict[str, int]:
-    """How many training steps each emulated layer has drawn random bits for, by module path.
+    """How many training steps each emulated layer and rounded module has drawn random bits for, by module path.
 
     Save it with a checkpoint, beside the state_dict (which has a native model's keys and no others).
     """
-    return {path: m.random_step for path, m in model.named_modules() if isinstance(m, Linear | Conv2d)}
+    return {path: counter.random_step for path, counter in _counters(model).items()}
 
 
 def set_random_steps(model: nn.Module, steps: dict[str, int]) -> None:
@@ -130,16 +195,15 @@ def set_random_steps(model: nn.Module, steps: dict[str, int]) -> None:
     Raises:
         ValueError: Paths that are not those of the model's emulated layers, or a step that is no count.
     """
-    current = random_steps(model)
-    if current.keys() != steps.keys():
-        odd = sorted(current.keys() ^ steps.keys())
+    counters = _counters(model)
+    if counters.keys() != steps.keys():
+        odd = sorted(counters.keys() ^ steps.keys())
         raise ValueError(f"random steps are for other layers than the model's: {', '.join(odd)}")
     for path, step in steps.items():
         if not is_whole(step, 0, (1 << 32) - 1):
             raise ValueError(f"random step of {path!r} must be from 0 to 2^32 - 1, got {step!r}")
-        layer = model.get_submodule(path)
-        assert isinstance(layer, Linear | Conv2d)
-        layer.random_step = step
+    for path, step in steps.items():
+        counters[path].random_step = step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +213,7 @@ class LayerSummary:
     Attributes:
         path: Module path.
         kind: Class name.
-        numerics: The three GEMMs in words, or "native".
+        numerics: The three GEMMs or the element-wise formats in words, or "native".
     """
 
     path: str
@@ -158,13 +222,19 @@ class LayerSummary:
 
 
 def summary(model: nn.Module) -> list[LayerSummary]:
-    """Every layer that multiplies matrices, with its numerics, in the model's order."""
+    """Every layer that multiplies matrices and every rounded module, with its numerics, in the model's order."""
+    whole = _modules(model)
     return [
-        LayerSummary(
-            path=path,
-            kind=type(module).__name__,
-            numerics=str(module.emulation.spec) if isinstance(module, Linear | Conv2d) else "native",
-        )
+        LayerSummary(path=path, kind=type(module).__name__, numerics=numerics)
         for path, module in model.named_modules()
-        if _multiplies(module)
+        if path in whole and (numerics := _numerics(module)) is not None
     ]
+
+
+def _numerics(module: nn.Module) -> str | None:
+    rounding = attached(module)
+    if rounding is not None:
+        return str(rounding.spec)
+    if isinstance(module, EmulatedLayer):
+        return str(module.emulation.spec)
+    return "native" if multiplies(module) else None

@@ -1,4 +1,14 @@
-"""Which layer gets which numerics: an ordered list of rules on module paths, of which the first match wins."""
+"""Which layer gets which numerics: an ordered list of rules on module paths, of which the first match wins.
+
+| spec              | the modules that the rule is for; it passes all others by                             |
+|-------------------|---------------------------------------------------------------------------------------|
+| `OpSpec`          | layers that multiply matrices                                                         |
+| `ElementwiseSpec` | modules without GEMMs and without submodules                                          |
+| `FunctionalSpec`  | the products that any other module's own forward calls, and all of MultiheadAttention |
+| None              | all three                                                                             |
+
+The products of a module are matched apart from the rest, so that such a rule takes nothing away from other rules.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +17,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from lowbit_sim.arith.spec import OpSpec
+from lowbit_sim.nn.functional_spec import FunctionalSpec
+from lowbit_sim.ops.elementwise import ElementwiseSpec
 
 
 @dataclass(frozen=True)
@@ -16,20 +28,24 @@ class Rule:
     Args:
         pattern: A module path as `named_modules` gives it, with shell wildcards: "features.0", "layer?.*", "*".
             `*` also spans dots.
-        spec: The numerics, or None to keep the layers native.
+        spec: The numerics of a layer's GEMMs, of an element-wise module or of the products that a module calls, or
+            None to keep the modules native.
 
     Raises:
-        TypeError: A pattern that is not a string, or a spec that is not an `OpSpec` or None.
+        TypeError: A pattern that is not a string, or a spec that is none of these.
     """
 
     pattern: str
-    spec: OpSpec | None
+    spec: OpSpec | ElementwiseSpec | FunctionalSpec | None
 
     def __post_init__(self) -> None:
         if not isinstance(self.pattern, str):
             raise TypeError(f"a rule's pattern is a string, got {self.pattern!r}")
-        if self.spec is not None and not isinstance(self.spec, OpSpec):
-            raise TypeError(f"rule {self.pattern!r} takes an OpSpec or None, got {type(self.spec).__name__}")
+        if self.spec is not None and not isinstance(self.spec, OpSpec | ElementwiseSpec | FunctionalSpec):
+            raise TypeError(
+                f"rule {self.pattern!r} takes an OpSpec, an ElementwiseSpec, a FunctionalSpec or None, got "
+                f"{type(self.spec).__name__}"
+            )
 
     def matches(self, path: str) -> bool:
         """Whether the rule is for a module path."""
@@ -40,8 +56,19 @@ class UnusedRuleError(ValueError):
     """A rule that no layer takes its numerics from."""
 
 
-def match_rules(rules: Sequence[Rule], paths: Sequence[str]) -> dict[str, Rule]:
+def match_rules(
+    rules: Sequence[Rule],
+    paths: Sequence[str],
+    elementwise: Sequence[str] = (),
+    functional: Sequence[str] = (),
+) -> dict[str, Rule]:
     """The first matching rule of each path; a path without one is left out.
+
+    Args:
+        rules: The rules, in order.
+        paths: The layers that multiply matrices.
+        elementwise: The modules that an element-wise rule can be for.
+        functional: The modules that a rule for products can be for; a None rule may be for those alone.
 
     Raises:
         UnusedRuleError: A rule that is first for no path, naming what is wrong with it and the paths there are.
@@ -50,19 +77,52 @@ def match_rules(rules: Sequence[Rule], paths: Sequence[str]) -> dict[str, Rule]:
     for rule in rules:
         if not isinstance(rule, Rule):
             raise TypeError(f'rules are Rule("pattern", spec), got {rule!r}')
+    # Without an element-wise rule there is nothing to keep such modules from.
+    both = [*paths, *elementwise] if any(isinstance(r.spec, ElementwiseSpec) for r in rules) else list(paths)
     chosen: dict[str, Rule] = {}
+    about_products = _about_products(rules)
     for rule in rules:
-        taken = [path for path in paths if path not in chosen and rule.matches(path)]
-        if not taken:
-            raise UnusedRuleError(_why_unused(rule, rules, paths))
+        if isinstance(rule.spec, FunctionalSpec):
+            continue
+        offered = (
+            both if rule.spec is None else elementwise if isinstance(rule.spec, ElementwiseSpec) else paths
+        )
+        matched = [path for path in offered if rule.matches(path)]
+        taken = [path for path in matched if path not in chosen]
+        if not taken and not (rule in about_products and any(map(rule.matches, functional))):
+            raise UnusedRuleError(_why_unused(rule, chosen, matched, offered))
         chosen.update(dict.fromkeys(taken, rule))
     return chosen
 
 
-def _why_unused(rule: Rule, rules: Sequence[Rule], paths: Sequence[str]) -> str:
-    matched = [path for path in paths if rule.matches(path)]
+def match_products(rules: Sequence[Rule], paths: Sequence[str]) -> dict[str, Rule]:
+    """The first matching rule of each module whose forward may call products; see `match_rules`.
+
+    Raises:
+        UnusedRuleError: A rule with a `FunctionalSpec` that is first for no path.
+    """
+    chosen: dict[str, Rule] = {}
+    for rule in _about_products(rules):
+        matched = [path for path in paths if rule.matches(path)]
+        taken = [path for path in matched if path not in chosen]
+        if not taken and rule.spec is not None:
+            raise UnusedRuleError(_why_unused(rule, chosen, matched, paths))
+        chosen.update(dict.fromkeys(taken, rule))
+    return chosen
+
+
+def _about_products(rules: Sequence[Rule]) -> list[Rule]:
+    """The rules that decide about products: none without a `FunctionalSpec`, and with one the None rules too."""
+    if not any(isinstance(rule.spec, FunctionalSpec) for rule in rules):
+        return []
+    return [rule for rule in rules if rule.spec is None or isinstance(rule.spec, FunctionalSpec)]
+
+
+def _why_unused(rule: Rule, chosen: dict[str, Rule], matched: Sequence[str], offered: Sequence[str]) -> str:
     if matched:
-        earlier = next(other for other in rules if other.matches(matched[0]))
+        earlier = chosen[matched[0]]
         return f"rule {rule.pattern!r} is never used: rule {earlier.pattern!r} before it takes {matched[0]!r}"
-    shown = ", ".join(repr(path) for path in paths[:12]) + (", ..." if len(paths) > 12 else "")
-    return f"rule {rule.pattern!r} matches no layer: the layers are {shown or 'none'}"
+    kinds = {ElementwiseSpec: "modules without GEMMs", FunctionalSpec: "modules that may call products"}
+    kind = kinds.get(type(rule.spec), "layers")
+    shown = ", ".join(repr(path) for path in offered[:12]) + (", ..." if len(offered) > 12 else "")
+    return f"rule {rule.pattern!r} matches no layer: the {kind} are {shown or 'none'}"

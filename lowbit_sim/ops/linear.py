@@ -1,4 +1,4 @@
-"""y = x w^T + b, with its three GEMMs emulated.
+"""y = x w^T + b, with its three GEMMs emulated; and the product of two batches of matrices.
 
 | role        | product | sums over |
 |-------------|---------|-----------|
@@ -6,32 +6,98 @@
 | grad_input  | g w     | O         |
 | grad_weight | g^T x   | B         |
 
-with x [B, I], w [O, I], g = dL/dy [B, O]. Quantisers pass gradients straight through (with absmax scales nothing
-clips, so the straight-through gradient is the whole of it). Bias and its gradient stay in float32.
+with x [B, I], w [O, I], g = dL/dy [B, O]; in a batched product one such triple for each matrix of the batch.
+Quantisers pass gradients straight through (with absmax scales nothing clips, so the straight-through gradient is
+the whole of it). Bias and its gradient stay in float32.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from lowbit_sim.arith.spec import GemmSpec, OpSpec
-from lowbit_sim.ops.operand import (
-    CallSite,
-    accumulate,
-    check_reduction,
-    gemm_event,
-    gradient_codes,
-    kept,
-    quantize_operand,
-    rescale,
-)
-from lowbit_sim.quant.qtensor import QTensor
-from lowbit_sim.trace import Role, emit, recording
+from lowbit_sim.arith.spec import OpSpec
+from lowbit_sim.ops.contraction import Side
+from lowbit_sim.ops.emulated import emulated
+from lowbit_sim.ops.operand import CallSite
+from lowbit_sim.trace import Role
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatrixContraction:
+    """x [*, B, I] and w [*, O, I] to y [*, B, O], with the same leading axes * (none for a linear layer).
+
+    Args:
+        batch: Sizes of the leading axes.
+        rows: B.
+        columns: O.
+        inner: I.
+    """
+
+    batch: tuple[int, ...] = ()
+    rows: int
+    columns: int
+    inner: int
+
+    #: No convolution is behind these GEMMs.
+    conv = None
+
+    @property
+    def count(self) -> int:
+        """Matrices in the batch."""
+        return math.prod(self.batch)
+
+    def sizes(self, role: Role) -> tuple[int, int, int]:
+        """(M, N, K)."""
+        match role:
+            case "output":
+                return self.rows, self.columns, self.inner
+            case "grad_input":
+                return self.rows, self.inner, self.columns
+            case _:
+                return self.columns, self.inner, self.rows
+
+    def matrices(self, role: Role, side: Side, tensor: Tensor) -> list[Tensor]:
+        """The matrices of the batch, transposed where the role calls for it."""
+        laid = tensor.mT if _transposed(role, side) else tensor
+        return [laid] if not self.batch else list(laid.flatten(0, len(self.batch) - 1).unbind())
+
+    def assemble(self, role: Role, parts: Sequence[Tensor]) -> Tensor:
+        """[*, M, N]."""
+        if not self.batch:
+            return parts[0]
+        rows, columns, _ = self.sizes(role)
+        return torch.stack(list(parts)).reshape(*self.batch, rows, columns) if parts else self._empty(role)
+
+    def _empty(self, role: Role) -> Tensor:
+        rows, columns, _ = self.sizes(role)
+        return torch.zeros(*self.batch, rows, columns)
+
+    def reduced(self, role: Role, side: Side) -> Sequence[int]:
+        """The last axis of x w^T; the first of the matrix where it is transposed."""
+        depth = len(self.batch)
+        inside = depth + 1 if side == "lhs" else depth
+        outside = depth if side == "lhs" else depth + 1
+        return [outside if _transposed(role, side) else inside]
+
+    def scale(self, role: Role, side: Side, scale: Tensor) -> Tensor:
+        """The scale, transposed with its tensor."""
+        return scale.mT if _transposed(role, side) else scale
+
+    def native(self, role: Role, lhs: Tensor, rhs: Tensor) -> Tensor:
+        """torch's matmul."""
+        if role == "output" and not self.batch:
+            return torch.nn.functional.linear(lhs, rhs)
+        return (lhs.mT if _transposed(role, "lhs") else lhs) @ (rhs.mT if _transposed(role, "rhs") else rhs)
+
+
+def _transposed(role: Role, side: Side) -> bool:
+    """Which operands are transposed: x w^T, g w, g^T x."""
+    return (role, side) in (("output", "rhs"), ("grad_weight", "lhs"))
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, spec: OpSpec, at: CallSite = CallSite()) -> Tensor:
@@ -58,14 +124,53 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, spec: OpSpec, at: Cal
             f"layer {at.layer!r}: input {list(x.shape)} does not end in the {weight.shape[1]} features of "
             f"weight {list(weight.shape)}"
         )
-    rows = x.reshape(x.shape[:-1].numel(), x.shape[-1]).to(torch.float32)  # [B, I]
-    # Autocast would run native GEMMs in bfloat16; the numerics are the spec's alone.
-    with torch.autocast(x.device.type, enabled=False):
-        y = _Linear.apply(rows, weight.to(torch.float32), spec, at)  # [B, O]
-    assert isinstance(y, Tensor)
+    rows = x.reshape(x.shape[:-1].numel(), x.shape[-1])  # [B, I]
+    layout = MatrixContraction(rows=rows.shape[0], columns=weight.shape[0], inner=weight.shape[1])
+    y = emulated(rows, weight, layout, spec, at)  # [B, O]
     if bias is not None:
         y = y + bias.to(torch.float32)
     return y.reshape(*x.shape[:-1], weight.shape[0]).to(x.dtype)
+
+
+def matmul(a: Tensor, b: Tensor, spec: OpSpec, at: CallSite = CallSite()) -> Tensor:
+    """The emulated `torch.matmul`; `torch.bmm` is its case of three axes.
+
+    a takes the input's place in `spec` and b the weight's: the GEMM of b's gradient is `grad_weight`. Quantisers
+    see a as it is and b transposed, [..., N, K]: in both the last axis is the one that `output` sums over.
+
+    Args:
+        a: Floating point [..., M, K] or [K].
+        b: Floating point [..., K, N] or [K].
+        spec: The numerics of the three GEMMs.
+        at: Where it runs.
+
+    Returns:
+        [..., M, N] with the leading axes broadcast; a vector's axis is left out, as torch does. It has the dtype
+        that torch promotes a's and b's to.
+
+    Raises:
+        TypeError, ValueError, NotANumberError: As `linear`.
+    """
+    check_floating(a, at.layer)
+    check_floating(b, at.layer)
+    left = a[None] if a.ndim == 1 else a
+    right = (b[None] if b.ndim == 1 else b.mT) if b.ndim else b  # [..., N, K]
+    if not (left.ndim and right.ndim) or left.shape[-1] != right.shape[-1]:
+        raise ValueError(f"layer {at.layer!r}: matmul can't multiply {list(a.shape)} and {list(b.shape)}")
+    try:
+        batch = torch.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    except RuntimeError as error:
+        raise ValueError(
+            f"layer {at.layer!r}: matmul can't broadcast {list(a.shape)} and {list(b.shape)}"
+        ) from error
+    layout = MatrixContraction(
+        batch=tuple(batch), rows=left.shape[-2], columns=right.shape[-2], inner=left.shape[-1]
+    )
+    x, w = left.expand(*batch, *left.shape[-2:]), right.expand(*batch, *right.shape[-2:])
+    y = emulated(x, w, layout, spec, replace(at, batched_weight=bool(batch)))  # [*batch, M, N]
+    y = y.squeeze(-1) if b.ndim == 1 else y
+    y = y.squeeze(-1 if b.ndim == 1 else -2) if a.ndim == 1 else y
+    return y.to(torch.promote_types(a.dtype, b.dtype))
 
 
 def check_floating(x: Tensor, layer: str) -> None:
@@ -77,65 +182,3 @@ def check_floating(x: Tensor, layer: str) -> None:
     if not isinstance(x, Tensor) or not x.is_floating_point():
         got = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"layer {layer!r} takes a floating-point tensor, got {got}")
-
-
-class _Linear(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, spec: OpSpec, at: CallSite) -> Tensor:
-        ctx.spec, ctx.at = spec, at
-        if spec.output is None:
-            qx = qw = None
-            y = F.linear(x, weight)
-            _emit_native("output", x.shape[0], weight.shape[0], x.shape[1], at)
-        else:
-            qx = quantize_operand(x, spec.output.lhs, "output", "lhs", at)
-            qw = quantize_operand(weight, spec.output.rhs, "output", "rhs", at)
-            y = _product(qx, qw, spec.output, "output", at)
-        ctx.input = kept(qx, spec.output, "lhs", spec.grad_weight)
-        ctx.weight = kept(qw, spec.output, "rhs", spec.grad_input)
-        ctx.save_for_backward(None if ctx.input else x, None if ctx.weight else weight)
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:  # type: ignore[override]
-        with torch.autocast(g.device.type, enabled=False):
-            return *_gradients(ctx, g), None, None
-
-
-def _gradients(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """The gradients of the input and of the weight, each if needed."""
-    x, weight = ctx.saved_tensors
-    spec, at, needed = ctx.spec, ctx.at, ctx.needs_input_grad
-    for_input, for_weight = gradient_codes(g, spec, needed, at)
-    grad_input = grad_weight = None
-    if for_input is not None:
-        qw = ctx.weight or quantize_operand(weight, spec.grad_input.rhs, "grad_input", "rhs", at)
-        grad_input = _product(for_input, qw, spec.grad_input, "grad_input", at)
-    elif needed[0]:
-        _emit_native("grad_input", g.shape[0], weight.shape[1], g.shape[1], at)
-        grad_input = g @ weight
-    if for_weight is not None:
-        qx = ctx.input or quantize_operand(x, spec.grad_weight.rhs, "grad_weight", "rhs", at)
-        grad_weight = _product(for_weight, qx, spec.grad_weight, "grad_weight", at)
-    elif needed[1]:
-        _emit_native("grad_weight", g.shape[1], x.shape[1], g.shape[0], at)
-        grad_weight = g.t() @ x
-    return grad_input, grad_weight
-
-
-def _product(lhs: QTensor, rhs: QTensor, spec: GemmSpec, role: Role, at: CallSite) -> Tensor:
-    """Lay the operands out as [M, K] and [K, N] for a role, multiply, and scale the accumulators."""
-    # Which operands are transposed: x w^T, g w, g^T x. The sum runs over the axis that comes to lie inside.
-    flip_lhs, flip_rhs = role == "grad_weight", role == "output"
-    check_reduction(lhs, [0 if flip_lhs else 1], role, "lhs", at.layer)
-    check_reduction(rhs, [1 if flip_rhs else 0], role, "rhs", at.layer)
-    a, lhs_scale = (t.t() if flip_lhs else t for t in (lhs.integers(), lhs.scale))
-    b, rhs_scale = (t.t() if flip_rhs else t for t in (rhs.integers(), rhs.scale))
-    [accumulators] = accumulate([a], [b], spec, role, at)
-    return rescale(accumulators, lhs_scale, rhs_scale)
-
-
-def _emit_native(role: Role, rows: int, columns: int, reduction: int, at: CallSite) -> None:
-    if recording():
-        emit(gemm_event(role, (rows, columns, reduction), None, at.layer, 1))

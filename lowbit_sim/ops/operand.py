@@ -1,31 +1,34 @@
-"""From a layer's tensors to the operands of its GEMMs and back, with every piece of work put on record.
+"""From a layer's tensors to the operands of its GEMMs, with every piece of work put on record.
 
-Operators (`linear.py`, `conv.py`) say which tensor meets which and in what order k runs; what they share is
-here: quantise an operand, multiply two code matrices, scale the accumulators.
+An operand is quantised once, in its tensor's own layout, and its codes are laid out; but where scales vary along
+the reduction or a transform mixes elements of it, the real tensor is kept and `product.py` quantises the matrices.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-import torch
 from torch import Tensor
 
-from lowbit_sim.arith.gemm import run_gemm
-from lowbit_sim.arith.mac import MacUnit
-from lowbit_sim.arith.spec import GemmSpec, OpSpec
+from lowbit_sim.arith.spec import MAX_SAMPLES, GemmSpec, OpSpec
 from lowbit_sim.numerics.random import Stream
+from lowbit_sim.numerics.whole import is_whole
+from lowbit_sim.ops.contraction import TENSORS, Side
+from lowbit_sim.ops.counts import OperandCounts, count_operand
+from lowbit_sim.ops.shard import Shard
+from lowbit_sim.ops.tally import GemmTally, Tallies
 from lowbit_sim.quant.qtensor import QTensor
 from lowbit_sim.quant.quantizer import NotANumberError, Quantizer
-from lowbit_sim.quant.scaling import reduces
-from lowbit_sim.trace import ConvGeometry, GemmEvent, Operand, Role, VectorEvent, emit, recording
+from lowbit_sim.quant.scaling import ScaleState, reduces
+from lowbit_sim.trace import Role, VectorEvent, emit, recording
 
-_FLOAT_BYTES = 4
+FLOAT_BYTES = 4
 
-#: Each operand of each GEMM draws its own random bits.
-_OPERAND_STREAMS = {
+#: Each operand of each GEMM draws its own random bits, and so does each stochastic accumulator. A further sample of
+#: an operand adds `SAMPLE_STRIDE`, a further operator of the same layer `PART_STRIDE`.
+OPERAND_STREAMS = {
     ("output", "lhs"): 0,
     ("output", "rhs"): 1,
     ("grad_input", "lhs"): 2,
@@ -33,16 +36,15 @@ _OPERAND_STREAMS = {
     ("grad_weight", "lhs"): 4,
     ("grad_weight", "rhs"): 5,
 }
+ACCUMULATOR_STREAMS = {"output": 8, "grad_input": 9, "grad_weight": 10}
+SAMPLE_STRIDE = 16
+PART_STRIDE = SAMPLE_STRIDE * MAX_SAMPLES
 
-#: The layer's tensor behind each operand, for messages.
-_TENSORS = {
-    ("output", "lhs"): "input",
-    ("output", "rhs"): "weight",
-    ("grad_input", "lhs"): "grad_output",
-    ("grad_input", "rhs"): "weight",
-    ("grad_weight", "lhs"): "grad_output",
-    ("grad_weight", "rhs"): "input",
-}
+#: Operators of one layer in one step whose random bits can be told apart: their numbers fill 32 bits.
+MAX_PARTS = (1 << 32) // PART_STRIDE
+
+#: A layer's running scales, one for each operand of each GEMM: by role (after an operator's slot) and side.
+ScaleStates = dict[tuple[str, str], ScaleState]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,32 +56,123 @@ class CallSite:
         seed: The run's seed.
         step: How many training steps the layer has made.
         site: The layer's number in the model.
+        part: Which of the layer's operators runs, where it has several: each draws bits of its own.
+        slot: The name of that operator within the layer; operators of one name share running scales.
+        states: The layer's running scales, for scale rules that look at past steps; filled in as they are needed.
+        tallies: Where to count overflow, clipping and underflow; None where this call does not count.
+        shard: This process' slice of the batch, if the batch is spread over several.
+        batched_weight: Whether the operand in the weight's place leads with the batch too, as in a product of
+            activations.
+
+    Raises:
+        ValueError: A part that its random bits can't be told apart for.
     """
 
     layer: str = ""
     seed: int = 0
     step: int = 0
     site: int = 0
+    part: int = 0
+    slot: str = ""
+    states: ScaleStates = field(default_factory=dict, compare=False, repr=False)
+    tallies: Tallies | None = field(default=None, compare=False, repr=False)
+    shard: Shard | None = field(default=None, compare=False, repr=False)
+    batched_weight: bool = False
+
+    def __post_init__(self) -> None:
+        if not is_whole(self.part, 0, MAX_PARTS - 1):
+            raise ValueError(
+                f"layer {self.layer!r}: part must be from 0 to {MAX_PARTS - 1} (the operators of one layer in one "
+                f"step), got {self.part}"
+            )
+
+    @property
+    def counting(self) -> bool:
+        """Whether what this call loses is counted: for its layer, or for a trace."""
+        return self.tallies is not None or recording()
+
+    def tally(self, role: str) -> GemmTally:
+        """The counts of a role of this operator; only where `tallies` is given."""
+        assert self.tallies is not None
+        return self.tallies.setdefault(self.place(role), GemmTally())
+
+    def place(self, role: str) -> str:
+        """The role, after the operator's name where the layer has several."""
+        return f"{self.slot}.{role}" if self.slot else role
+
+    def operator(self, part: int, name: str) -> CallSite:
+        """Where one of several operators of this one runs; events and messages call it "layer#name".
+
+        Args:
+            part: Its number, counted from this call's own.
+            name: Its name, after a dot if this is itself an operator of several.
+        """
+        slot = f"{self.slot}.{name}" if self.slot else name
+        layer = f"{self.layer}.{name}" if self.slot else f"{self.layer}#{name}"
+        return replace(self, layer=layer, part=self.part + part, slot=slot)
 
 
-def quantize_operand(x: Tensor, quantizer: Quantizer, role: Role, side: str, at: CallSite) -> QTensor:
+def stream_at(at: CallSite, operand: int, sample: int = 0, offset: int = 0) -> Stream:
+    """The address of the random bits of one operand (or accumulator) of one operator."""
+    number = operand + SAMPLE_STRIDE * sample + PART_STRIDE * at.part
+    return Stream(seed=at.seed, step=at.step, site=at.site, operand=number, offset=offset)
+
+
+def operand_stream(role: Role, side: Side, at: CallSite, sample: int = 0, offset: int = 0) -> Stream:
+    """The address of an operand's random bits."""
+    return stream_at(at, OPERAND_STREAMS[role, side], sample, offset)
+
+
+def quantize_operand(
+    x: Tensor, quantizer: Quantizer, role: Role, side: Side, at: CallSite, sample: int = 0, offset: int = 0
+) -> QTensor:
     """Quantise one operand of one GEMM.
+
+    Args:
+        x: The tensor, or one of the matrices that it is laid out as.
+        quantizer: Its quantiser.
+        role: Which of the layer's GEMMs.
+        side: Which operand.
+        at: Where it runs.
+        sample: Which of several independent quantisations.
+        offset: Index of the first element among those that draw from one stream.
 
     Raises:
         NotANumberError: x holds NaN; the message names the layer, the GEMM and the tensor.
     """
-    stream = Stream(seed=at.seed, step=at.step, site=at.site, operand=_OPERAND_STREAMS[role, side])
+    state = None
+    if quantizer.is_stateful:
+        # A state for each matrix, as each has a scale; and for each sample, or one step would move it several times.
+        several = f"#{offset // max(x.numel(), 1)}.{sample}" if offset or sample else ""
+        state = at.states.setdefault((at.place(role) + several, side), ScaleState())
+    sliced = at.shard is not None and (at.batched_weight or TENSORS[role, side] != "weight")
+    reduce_max = at.shard.reduce_max if at.shard is not None and sliced else None
+    if at.shard is not None and sliced and quantizer.rounding.is_stochastic:
+        start, whole = at.shard.place(x.numel())
+        # Matrices of one operand come one by one, each after the whole ones before it.
+        offset = offset // max(x.numel(), 1) * whole + start
     try:
-        quantized = quantizer(x, stream=stream)
+        stream = operand_stream(role, side, at, sample, offset)
+        quantized = quantizer(x, stream=stream, state=state, reduce_max=reduce_max)
     except NotANumberError as error:
-        raise NotANumberError(f"layer {at.layer!r}, {_TENSORS[role, side]} of {role}: {error}") from error
-    if recording():
-        _emit_quantize(x.numel(), quantizer, at.layer)
+        raise NotANumberError(f"layer {at.layer!r}, {TENSORS[role, side]} of {role}: {error}") from error
+    if at.counting:
+        counts = count_operand(x, quantized, quantizer)
+        if at.tallies is not None:
+            at.tally(role).add_operand(side, counts)
+        if recording():
+            emit_quantize(x.numel(), quantized, quantizer, at.layer, counts)
     return quantized
 
 
-def _emit_quantize(elements: int, quantizer: Quantizer, layer: str) -> None:
-    def vector(kind: str, read: int, write: int, random_bits: int = 0) -> None:
+def emit_quantize(
+    elements: int, quantized: QTensor, quantizer: Quantizer, layer: str, counts: OperandCounts | None = None
+) -> None:
+    """Put a quantisation on record: the reduction for its scale, its random bits and the conversion."""
+
+    def vector(
+        kind: str, read: int, write: int, random_bits: int = 0, counts: OperandCounts | None = None
+    ) -> None:
         emit(
             VectorEvent(
                 kind=kind,
@@ -88,39 +181,80 @@ def _emit_quantize(elements: int, quantizer: Quantizer, layer: str) -> None:
                 write_bytes=write,
                 layer=layer,
                 random_bits=random_bits,
+                clipped=None if counts is None else counts.clipped,
+                underflowed=None if counts is None else counts.underflowed,
             )
         )
 
-    read = elements * _FLOAT_BYTES
+    read = elements * FLOAT_BYTES
     if reduces(quantizer.scale):
         vector("scale_reduction", read, 0)
     if quantizer.rounding.is_stochastic:
         vector("random_bits", 0, 0, elements * quantizer.rounding.random_bits)
-    vector("quantize", read, math.ceil(elements * quantizer.format.bits / 8))
+    stored = elements * quantizer.element_format.bits
+    if quantized.block:
+        stored += quantized.scale.numel() * quantizer.scale_bits
+    vector("quantize", read, math.ceil(stored / 8), counts=counts)
 
 
-def kept(q: QTensor | None, forward: GemmSpec | None, side: str, backward: GemmSpec | None) -> QTensor | None:
-    """The forward GEMM's codes of a tensor, if a backward GEMM would quantise the tensor to the same codes.
+@dataclass(frozen=True)
+class Operands:
+    """One operand of a GEMM, ready for `product.product`.
+
+    Attributes:
+        quantized: Its codes, one entry for each sample; empty if it is quantised after it is laid out.
+        real: The real tensor, if it is quantised after it is laid out.
+    """
+
+    quantized: tuple[QTensor, ...]
+    real: Tensor | None = None
+
+
+def after_layout(spec: GemmSpec, side: Side) -> bool:
+    """Whether an operand is quantised as matrices rather than as a tensor."""
+    quantizer: Quantizer = getattr(spec, side)
+    return bool(quantizer.block) or spec.transform is not None
+
+
+def operands(x: Tensor, spec: GemmSpec, role: Role, side: Side, at: CallSite) -> Operands:
+    """Quantise a tensor for one GEMM, or put it off until it is laid out.
+
+    Raises:
+        NotANumberError: x holds NaN.
+    """
+    if after_layout(spec, side):
+        return Operands((), x)
+    samples = spec.samples if side == "lhs" else 1
+    quantizer: Quantizer = getattr(spec, side)
+    return Operands(tuple(quantize_operand(x, quantizer, role, side, at, s) for s in range(samples)))
+
+
+def kept(
+    q: Operands | None, forward: GemmSpec | None, side: Side, backward: GemmSpec | None
+) -> Operands | None:
+    """The forward GEMM's operand, if a backward GEMM would quantise the tensor to the same codes.
 
     Quantising is a pure function of the tensor unless it rounds stochastically, so keeping the codes saves
-    work and memory and changes no bit.
+    work and memory and changes no bit. (A rule with running scales would see the tensor a second time: keeping
+    the codes is then the better definition, as a machine has one register for the scale of one tensor.)
 
     Args:
         q: The forward GEMM's operand.
         forward: The forward GEMM.
-        side: "lhs" or "rhs", the operand's side there; in both backward GEMMs such a tensor is on the right.
+        side: The operand's side there; in both backward GEMMs such a tensor is on the right.
         backward: The backward GEMM that reads the tensor again.
     """
-    if forward is None or backward is None:
+    if q is None or q.real is not None or forward is None or backward is None:
         return None
     quantizer: Quantizer = getattr(forward, side)
-    return q if quantizer == backward.rhs and not quantizer.rounding.is_stochastic else None
+    same = quantizer == backward.rhs and len(q.quantized) == 1 and backward.transform is None
+    return q if same and not quantizer.rounding.is_stochastic else None
 
 
-def gradient_codes(
+def gradient_operands(
     g: Tensor, spec: OpSpec, needed: Sequence[bool], at: CallSite
-) -> tuple[QTensor | None, QTensor | None]:
-    """The codes of grad_output for the grad_input and the grad_weight GEMM.
+) -> tuple[Operands | None, Operands | None]:
+    """grad_output as the operand of the grad_input and of the grad_weight GEMM.
 
     Quantised once where both would find the same codes (see `kept`).
 
@@ -131,115 +265,17 @@ def gradient_codes(
         at: Where it runs.
 
     Returns:
-        For each GEMM its codes, or None if it is native or not needed.
+        For each GEMM its operand, or None if it is native or not needed.
     """
     for_input = for_weight = None
     if needed[0] and spec.grad_input is not None:
-        for_input = quantize_operand(g, spec.grad_input.lhs, "grad_input", "lhs", at)
+        for_input = operands(g, spec.grad_input, "grad_input", "lhs", at)
     if needed[1] and spec.grad_weight is not None:
         quantizer = spec.grad_weight.lhs
         same = spec.grad_input is not None and quantizer == spec.grad_input.lhs
-        if for_input is not None and same and not quantizer.rounding.is_stochastic:
+        reusable = for_input is not None and for_input.real is None and spec.grad_weight.transform is None
+        if reusable and same and not quantizer.rounding.is_stochastic:
             for_weight = for_input
         else:
-            for_weight = quantize_operand(g, quantizer, "grad_weight", "lhs", at)
+            for_weight = operands(g, spec.grad_weight, "grad_weight", "lhs", at)
     return for_input, for_weight
-
-
-def check_reduction(q: QTensor, axes: Sequence[int], role: Role, side: str, layer: str) -> None:
-    """Refuse scales (or zero points) that vary along the axes a GEMM sums over.
-
-    Raises:
-        ValueError: Naming the layer, the tensor, the axis and what would be right.
-    """
-    for axis in axes:
-        if q.scale.shape[axis] != 1:
-            raise ValueError(
-                f"layer {layer!r}: {_TENSORS[role, side]} has a scale for each index of axis {axis}, but the "
-                f"{role} GEMM sums over that axis, so one scale must hold along it: use PerTensor() or another axis"
-            )
-
-
-def accumulate(
-    lhs: Sequence[Tensor],
-    rhs: Sequence[Tensor],
-    spec: GemmSpec,
-    role: Role,
-    at: CallSite,
-    conv: ConvGeometry | None = None,
-) -> list[Tensor]:
-    """The accumulators of one GEMM, or of one for each group of a convolution.
-
-    Args:
-        lhs: Integer matrices [M, K], one for each group.
-        rhs: Integer matrices [K, N], one for each group.
-        spec: Formats and MAC unit.
-        role: Which of the layer's GEMMs.
-        at: Where it runs.
-        conv: The convolution behind it.
-
-    Returns:
-        Integer matrices [M, N], one for each group.
-    """
-    # Counting changes no value, but a wrapping accumulator that need not count has a faster path.
-    counting = recording()
-    results = [run_gemm(a, b, spec.mac, count_overflows=counting) for a, b in zip(lhs, rhs, strict=True)]
-    if counting:
-        (rows, reduction), columns = lhs[0].shape, rhs[0].shape[1]
-        event = gemm_event(role, (rows, columns, reduction), spec, at.layer, len(results), conv)
-        emit(
-            replace(
-                event,
-                additions=sum(r.additions for r in results),
-                # Asked to count, every path that runs does.
-                overflows=sum(r.overflows or 0 for r in results),
-                backend="+".join(sorted({r.backend for r in results})),
-            )
-        )
-        emit(_dequantize_event(sum(r.values.numel() for r in results), spec.mac, at.layer))
-    return [r.values for r in results]
-
-
-def _dequantize_event(elements: int, mac: MacUnit, layer: str) -> VectorEvent:
-    return VectorEvent(
-        kind="dequantize",
-        elements=elements,
-        read_bytes=math.ceil(elements * mac.result_bits / 8),
-        write_bytes=elements * _FLOAT_BYTES,
-        layer=layer,
-    )
-
-
-def gemm_event(
-    role: Role,
-    sizes: tuple[int, int, int],
-    spec: GemmSpec | None,
-    layer: str,
-    count: int,
-    conv: ConvGeometry | None = None,
-) -> GemmEvent:
-    """The event of `count` GEMMs of sizes (M, N, K); without a spec, of native float32 ones."""
-    rows, columns, reduction = sizes
-    native = Operand(format="fp32", bits=32)
-    mac = spec.mac if spec else None
-    return GemmEvent(
-        role=role,
-        M=rows,
-        N=columns,
-        K=reduction,
-        lhs=Operand(format=str(spec.lhs.format), bits=spec.lhs.format.bits) if spec else native,
-        rhs=Operand(format=str(spec.rhs.format), bits=spec.rhs.format.bits) if spec else native,
-        accumulator_bits=mac.accumulator_bits if mac else 32,
-        overflow=mac.overflow if mac else "float",
-        chunk=mac.chunk if mac else 0,
-        outer_bits=mac.result_bits if mac else 32,
-        layer=layer,
-        count=count,
-        backend="" if spec else "native",
-        conv=conv,
-    )
-
-
-def rescale(accumulators: Tensor, lhs_scale: Tensor, rhs_scale: Tensor) -> Tensor:
-    """fp32(acc) * fp32(lhs_scale * rhs_scale): one conversion, one multiply; scales broadcast to the result."""
-    return accumulators.to(torch.float32) * (lhs_scale * rhs_scale)

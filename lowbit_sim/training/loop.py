@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from lowbit_sim.nn.counts import GemmCounts, gemm_counts, reset_counts
 from lowbit_sim.quant.quantizer import NotANumberError
 from lowbit_sim.trace import WorkloadTrace, record
 from lowbit_sim.training.determinism import deterministic
@@ -41,6 +42,7 @@ class EpochMetrics:
         additions: Accumulator additions of the emulated GEMMs in the epoch's first step.
         overflows: How many of those overflowed; None where a GEMM did not count.
         seconds: Wall-clock time of the epoch with its evaluation.
+        gemms: What each GEMM of each emulated layer lost in the epoch's steps that counted, the first one among them.
     """
 
     epoch: int
@@ -52,6 +54,7 @@ class EpochMetrics:
     additions: int
     overflows: int | None
     seconds: float
+    gemms: tuple[GemmCounts, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +158,7 @@ class _Run:
         start = time.perf_counter()
         loss, correct, rate = 0.0, 0, 0.0
         additions, overflows = 0, None
+        reset_counts(self.model)
         for number, batch in enumerate(shuffled(self.train_set, self.settings.batch_size, self.order)):
             rate = learning_rate(self.settings, len(self.step_seconds), self.steps)
             # One step of each epoch is enough to see how often the accumulators overflow.
@@ -176,6 +180,7 @@ class _Run:
             test_accuracy=test_accuracy,
             additions=additions,
             overflows=overflows,
+            gemms=tuple(gemm_counts(self.model)),
             seconds=time.perf_counter() - start,
         )
 

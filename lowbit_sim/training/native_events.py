@@ -19,13 +19,11 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from lowbit_sim.nn.modules import WITHOUT_TWIN
-from lowbit_sim.ops.conv import gemm_sizes
-from lowbit_sim.ops.im2col import Window, geometry, resolve_padding
-from lowbit_sim.ops.operand import gemm_event
+from lowbit_sim.nn.modules import native_contraction
+from lowbit_sim.nn.registry import MULTIPLYING
+from lowbit_sim.ops.events import gemm_event
 from lowbit_sim.trace import GemmEvent, Role, VectorEvent, emit
 
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
@@ -69,9 +67,9 @@ def _hook_of(
 ) -> Callable[..., None] | None:
     if isinstance(module, emulated):
         return None
-    if isinstance(module, nn.Linear | nn.Conv2d):
+    if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
         return partial(_on_gemm_layer, path)
-    if isinstance(module, WITHOUT_TWIN):
+    if isinstance(module, MULTIPLYING):
         raise ValueError(_unknown_cost(path, module))
     if any(True for _ in module.children()) or isinstance(module, _FREE):
         return None
@@ -86,7 +84,7 @@ def _hook_of(
 
 def _unknown_cost(path: str, module: nn.Module) -> str:
     return (
-        f"the cost of module {path!r} ({type(module).__name__}) is not known: known are Linear, Conv2d, norms, "
+        f"the cost of module {path!r} ({type(module).__name__}) is not known: known are Linear, convolutions, norms, "
         "pools, and modules without parameters"
     )
 
@@ -104,17 +102,15 @@ def _on_elementwise(kind: str, path: str, module: nn.Module, inputs: tuple[Any, 
         _on_backward(output, [event(read_bytes=read, write_bytes=before)])
 
 
-def _on_gemm_layer(path: str, module: nn.Linear | nn.Conv2d, inputs: tuple[Tensor], output: Tensor) -> None:
+def _on_gemm_layer(path: str, module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
     x = inputs[0]
-    event = (
-        partial(_conv_event, path, x, module)
-        if isinstance(module, nn.Conv2d)
-        else partial(_linear_event, path, x, module)
-    )
-    emit(event("output"))
+    layout = native_contraction(module, x, output)
+    assert layout is not None
+    assert isinstance(module.weight, Tensor)
+    emit(gemm_event(layout, "output", None, path))
     if output.requires_grad:
         needed: dict[Role, bool] = {"grad_input": x.requires_grad, "grad_weight": module.weight.requires_grad}
-        _on_backward(output, [event(role) for role, need in needed.items() if need])
+        _on_backward(output, [gemm_event(layout, role, None, path) for role, need in needed.items() if need])
 
 
 def _on_backward(output: Tensor, events: list[GemmEvent] | list[VectorEvent]) -> None:
@@ -128,29 +124,3 @@ def _on_backward(output: Tensor, events: list[GemmEvent] | list[VectorEvent]) ->
             emit(event)
 
     output.register_hook(arrived)
-
-
-def _linear_event(path: str, x: Tensor, module: nn.Linear, role: Role) -> GemmEvent:
-    rows = x.numel() // x.shape[-1] if x.shape[-1] else 0
-    wide, tall = module.in_features, module.out_features
-    sizes = {
-        "output": (rows, tall, wide),
-        "grad_input": (rows, wide, tall),
-        "grad_weight": (tall, wide, rows),
-    }
-    return gemm_event(role, sizes[role], None, path, 1)
-
-
-def _conv_event(path: str, x: Tensor, module: nn.Conv2d, role: Role) -> GemmEvent:
-    kernel, dilation, stride = ((p[0], p[1]) for p in (module.kernel_size, module.dilation, module.stride))
-    padding = module.padding if isinstance(module.padding, str) else (module.padding[0], module.padding[1])
-    window = Window(
-        kernel=kernel,
-        stride=stride,
-        dilation=dilation,
-        padding=resolve_padding(padding, kernel, dilation),
-        groups=module.groups,
-    )
-    shape = x.shape if x.ndim == 4 else torch.Size((1, *x.shape))
-    sizes = gemm_sizes(role, shape, module.weight.shape, window)
-    return gemm_event(role, sizes, None, path, window.groups, geometry(shape, module.out_channels, window))

@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lowbit_sim.nn.modules import EMULATED
+from lowbit_sim.nn.emulation import EmulatedLayer
 from lowbit_sim.trace import VectorEvent, WorkloadTrace, emit, record
 from lowbit_sim.training.determinism import deterministic
 from lowbit_sim.training.native_events import native_events
+from lowbit_sim.training.optimizers import LowPrecisionOptimizer
 
 
 def trace_training_step(
@@ -42,14 +43,15 @@ def trace_training_step(
     if not twin.training:  # in a model that trains, modules that are frozen stay so
         twin.train()
     stepper = _twin_optimizer(optimizer, model, twin)
-    with deterministic(0), record() as trace, native_events(twin, tuple(EMULATED.values())):
+    with deterministic(0), record() as trace, native_events(twin, (EmulatedLayer,)):
         logits = twin(inputs)
         emit(_loss_event(logits, read=1, write=0))
         loss = F.cross_entropy(logits, targets)
         emit(_loss_event(logits, read=1, write=1))
         loss.backward()
         stepper.step()
-        emit(_update_event(stepper))
+        if not isinstance(stepper, LowPrecisionOptimizer):  # which bills itself, by its formats
+            emit(_update_event(stepper))
     return trace
 
 

@@ -62,3 +62,93 @@ def different(a: nn.Module, b: nn.Module) -> Iterator[str]:
 def assert_same(a: nn.Module, b: nn.Module) -> None:
     """The same parameters, bit for bit."""
     assert list(different(a, b)) == []
+
+
+class Residual(nn.Module):
+    """A basic block of ResNet (He et al. 2015): two convolutions and a shortcut that may change the shape."""
+
+    def __init__(self, inside: int, outside: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inside, outside, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outside)
+        self.conv2 = nn.Conv2d(outside, outside, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outside)
+        self.downsample = (
+            nn.Sequential(nn.Conv2d(inside, outside, 1, stride, bias=False), nn.BatchNorm2d(outside))
+            if stride != 1 or inside != outside
+            else nn.Identity()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn2(self.conv2(torch.relu_(self.bn1(self.conv1(x)))))
+        return torch.relu_(y.add_(self.downsample(x)))
+
+
+class InvertedResidual(nn.Module):
+    """A block of MobileNetV2 (Sandler et al. 2018): expand, depthwise, project, shortcut."""
+
+    def __init__(self, inside: int, outside: int, stride: int) -> None:
+        super().__init__()
+        wide = 3 * inside
+        self.shortcut = stride == 1 and inside == outside
+        self.conv = nn.Sequential(
+            nn.Conv2d(inside, wide, 1, bias=False),
+            nn.BatchNorm2d(wide),
+            nn.ReLU6(inplace=True),
+            nn.Conv2d(wide, wide, 3, stride, 1, groups=wide, bias=False),
+            nn.BatchNorm2d(wide),
+            nn.ReLU6(inplace=True),
+            nn.Conv2d(wide, outside, 1, bias=False),
+            nn.BatchNorm2d(outside),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(x) if self.shortcut else self.conv(x)
+
+
+def resnet(seed: int = 0) -> nn.Module:
+    """Three residual blocks of 3 x 8 x 8 images to four classes."""
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1, bias=False),
+        nn.BatchNorm2d(4),
+        nn.ReLU(inplace=True),
+        Residual(4, 4, 1),
+        Residual(4, 8, 2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 4),
+    )
+
+
+def vgg(seed: int = 0) -> nn.Module:
+    """Convolutions, pools and two linear layers (Simonyan and Zisserman 2014)."""
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 8, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32, 16),
+        nn.ReLU(inplace=True),
+        nn.Dropout(0.2),
+        nn.Linear(16, 4),
+    )
+
+
+def mobilenet(seed: int = 0) -> nn.Module:
+    """Inverted residuals between a stem and a classifier."""
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(4),
+        nn.ReLU6(inplace=True),
+        InvertedResidual(4, 4, 1),
+        InvertedResidual(4, 6, 2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, 4),
+    )

@@ -5,14 +5,12 @@ import copy
 import pytest
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 import lowbit_sim as lb
 from lowbit_sim.arith.spec import GemmSpec
-from tests.nn.models import STOCHASTIC, assert_same, converted, convnet, different, images, labels, train
+from tests.nn.models import STOCHASTIC, assert_same, converted, convnet, different, images, train
 
 _DRAWN = lb.Quantizer(lb.INT4, rounding=lb.Rounding("stochastic", random_bits=8))
-NEAREST = lb.OpSpec.uniform(lb.INT8)
 _GEMM = GemmSpec(_DRAWN, _DRAWN)
 #: The forward pass draws too.
 DRAWN = lb.OpSpec(output=_GEMM, grad_input=_GEMM, grad_weight=_GEMM)
@@ -116,21 +114,3 @@ def test_steps_that_are_no_counts_are_refused(step) -> None:
 def test_native_layers_have_no_steps() -> None:
     assert lb.random_steps(convnet()) == {}
     assert lb.random_steps(lb.convert(convnet(), [lb.Rule("2", DRAWN)])) == {"2": 0}
-
-
-@pytest.mark.parametrize("reentrant", [False, True])
-def test_recomputing_a_stochastic_forward_pass_is_refused(reentrant) -> None:
-    """It would draw other bits than the pass it repeats, and the gradients would be those of another function."""
-    logits = checkpoint(converted(DRAWN), images().requires_grad_(), use_reentrant=reentrant)
-    with pytest.raises(lb.RecomputationError, match="layer '0' .* would draw other random bits"):
-        nn.functional.cross_entropy(logits, labels()).backward()  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("reentrant", [False, True])
-def test_recomputing_a_deterministic_forward_pass(reentrant) -> None:
-    plain, recomputed = converted(NEAREST), converted(NEAREST)
-    nn.functional.cross_entropy(plain(images().requires_grad_()), labels()).backward()
-    logits = checkpoint(recomputed, images().requires_grad_(), use_reentrant=reentrant)
-    nn.functional.cross_entropy(logits, labels()).backward()  # type: ignore[arg-type]
-    for mine, theirs in zip(recomputed.parameters(), plain.parameters(), strict=True):
-        assert torch.equal(mine.grad, theirs.grad)  # type: ignore[arg-type]

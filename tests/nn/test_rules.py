@@ -75,6 +75,8 @@ def test_equal_rules_shadow_each_other() -> None:
 @pytest.mark.parametrize("spec", ["int8", INT8.output, INT8.output and INT8.output.lhs, 8])
 def test_a_rule_takes_an_op_spec(spec) -> None:
     with pytest.raises(
-        TypeError, match=f"rule 'features' takes an OpSpec or None, got {type(spec).__name__}"
+        TypeError,
+        match="rule 'features' takes an OpSpec, an ElementwiseSpec, a FunctionalSpec or None, "
+        f"got {type(spec).__name__}",
     ):
         Rule("features", spec)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 import lowbit_sim as lb
 from lowbit_sim.arith.mac import MacUnit
-from lowbit_sim.ops.conv import conv2d
+from lowbit_sim.ops.conv import conv
 from lowbit_sim.ops.im2col import Window
 from lowbit_sim.ops.linear import linear
 from lowbit_sim.ops.operand import CallSite
@@ -59,7 +59,7 @@ def run_conv(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Output, grad_input and grad_weight of the operator."""
     x, w = x.detach().requires_grad_(), w.detach().requires_grad_()
-    y = conv2d(x, w, bias, window, spec, at)
+    y = conv(x, w, bias, window, spec, at)
     grad_input, grad_weight = torch.autograd.grad(y, (x, w), g)
     return y.detach(), grad_input, grad_weight
 

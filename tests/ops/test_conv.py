@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lowbit_sim.ops.conv import conv2d
+from lowbit_sim.ops.conv import conv
 from lowbit_sim.ops.im2col import Window, resolve_padding
 from tests.ops import conv_oracles
 from tests.ops.cases import NATIVE, ROLES, codes_spec, integers, only, output_shape, reals, run_conv
@@ -113,7 +113,7 @@ def test_bias_gets_the_gradient_of_a_sum() -> None:
     window = Window(kernel=(3, 3))
     x, w, bias = integers(0, *SHAPE), integers(1, 8, 4, 3, 3), integers(2, 8).requires_grad_()
     g = integers(3, *output_shape(SHAPE, 8, window))
-    [grad] = torch.autograd.grad(conv2d(x, w, bias, window, codes_spec()), bias, g)
+    [grad] = torch.autograd.grad(conv(x, w, bias, window, codes_spec()), bias, g)
     assert torch.equal(grad, g.sum((0, 2, 3)))
 
 

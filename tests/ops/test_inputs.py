@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import lowbit_sim as lb
-from lowbit_sim.ops.conv import conv2d
+from lowbit_sim.ops.conv import conv
 from lowbit_sim.ops.im2col import Window
 from lowbit_sim.ops.linear import linear
 from lowbit_sim.ops.operand import CallSite
@@ -23,7 +23,7 @@ OPERATORS = pytest.mark.parametrize("operator", SHAPES)
 def call(operator: str, x: Tensor, w: Tensor, bias: Tensor | None = None, spec: lb.OpSpec = SPEC) -> Tensor:
     if operator == "linear":
         return linear(x, w, bias, spec, AT)
-    return conv2d(x, w, bias, WINDOW, spec, AT)
+    return conv(x, w, bias, WINDOW, spec, AT)
 
 
 def data(operator: str) -> tuple[Tensor, Tensor]:
@@ -216,7 +216,7 @@ def test_linear_names_both_shapes(shape) -> None:
 def test_conv_names_both_shapes(shape) -> None:
     message = rf"layer 'features\.0' .*weight \[8, 2, 3, 3\] and 2 groups, got {re.escape(str(list(shape)))}"
     with pytest.raises(ValueError, match=message):
-        conv2d(torch.zeros(shape), reals(0, 8, 2, 3, 3), None, Window(kernel=(3, 3), groups=2), SPEC, AT)
+        conv(torch.zeros(shape), reals(0, 8, 2, 3, 3), None, Window(kernel=(3, 3), groups=2), SPEC, AT)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_conv_names_both_shapes(shape) -> None:
 def test_a_kernel_larger_than_the_image(shape, window) -> None:
     message = rf"layer 'features\.0': kernel \(3, 3\).* does not fit into input {re.escape(str(list(shape)))}"
     with pytest.raises(ValueError, match=message):
-        conv2d(torch.zeros(shape), reals(0, 8, 4, 3, 3), None, window, SPEC, AT)
+        conv(torch.zeros(shape), reals(0, 8, 4, 3, 3), None, window, SPEC, AT)
 
 
 @OPERATORS

@@ -8,9 +8,10 @@ import torch
 
 import lowbit_sim as lb
 from lowbit_sim.arith.spec import GemmSpec
-from lowbit_sim.ops import conv, linear
+from lowbit_sim.ops import emulated
+from lowbit_sim.ops.capture import capture
 from lowbit_sim.ops.im2col import Window
-from lowbit_sim.ops.operand import CallSite, kept, quantize_operand
+from lowbit_sim.ops.operand import CallSite, Operands, kept, quantize_operand
 from tests.ops.cases import ROLES, output_shape, reals, run_conv, run_linear
 
 STOCHASTIC = lb.Quantizer(lb.INT4, rounding=lb.Rounding("stochastic", random_bits=8))
@@ -129,13 +130,12 @@ REUSABLE = {
 @pytest.mark.parametrize("spec", REUSABLE.values(), ids=REUSABLE)
 def test_keeping_codes_changes_no_bit(results, spec, monkeypatch) -> None:
     found = results(AT, spec)
-    for module in (linear, conv):
-        monkeypatch.setattr(module, "kept", lambda *_: None)
+    monkeypatch.setattr(emulated, "kept", lambda *_: None)
     assert equal(found, results(AT, spec)) == [True] * 3
 
 
 def test_what_is_kept() -> None:
-    q = NEAREST(reals(0, 3, 4))
+    q = Operands((NEAREST(reals(0, 3, 4)),))
     nearest, mixed = GemmSpec(NEAREST, NEAREST), GemmSpec(STOCHASTIC, NEAREST)
     assert kept(q, nearest, "lhs", nearest) is q
     assert kept(q, nearest, "lhs", mixed) is q  # only the right operand of a backward GEMM is an old tensor
@@ -145,3 +145,18 @@ def test_what_is_kept() -> None:
     assert kept(q, nearest, "lhs", GemmSpec(NEAREST, lb.Quantizer(lb.INT8))) is None
     assert kept(None, None, "lhs", nearest) is None
     assert kept(q, nearest, "lhs", None) is None
+
+
+def test_running_scales_move_once_a_step_however_many_samples() -> None:
+    """Every sample of a step is scaled by the same past, as one sample is."""
+    running = lb.Quantizer(lb.INT4, scale=lb.EmaScale(), rounding=lb.Rounding("stochastic", random_bits=8))
+    scales = {}
+    for samples in (1, 3):
+        spec = replace(lb.OpSpec.uniform(lb.INT8), grad_weight=GemmSpec(running, NEAREST, samples=samples))
+        at = replace(AT, states={})
+        with capture() as kept:
+            for step in range(3):
+                run_linear(reals(0, 4, 5), reals(1, 3, 5), reals(step, 4, 3) * 2**step, spec, at=at)
+        scales[samples] = [g.lhs_scale[0] for g in kept.gemms if g.role == "grad_weight"]
+    assert [float(s) for s in scales[3]] == [float(s) for s in scales[1] for _ in range(3)]
+    assert len({float(s) for s in scales[1]}) == 3 - 1  # the first two steps use the first maximum

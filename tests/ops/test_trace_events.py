@@ -7,7 +7,7 @@ import torch
 
 import lowbit_sim as lb
 from lowbit_sim.arith.spec import GemmSpec
-from lowbit_sim.ops.conv import conv2d, gemm_sizes
+from lowbit_sim.ops.conv import ConvContraction, conv
 from lowbit_sim.ops.im2col import Window, geometry
 from lowbit_sim.ops.linear import linear
 from lowbit_sim.ops.operand import CallSite
@@ -64,9 +64,10 @@ def test_sizes_of_a_convolution(spec, groups) -> None:
         "grad_weight": (groups, outputs, 3 * 2 * inputs, 2 * 2 * 7),
     }
     assert sizes(trace) == expected
-    shapes = torch.Size((2, 4, 5, 6)), torch.Size((8, inputs, 3, 2))
+    shapes = (2, 4, 5, 6), (8, inputs, 3, 2)
     for role in ROLES:
-        assert gemm_sizes(role, *shapes, window) == expected[role][1:]  # type: ignore[arg-type]
+        layout = ConvContraction(x_shape=shapes[0], w_shape=shapes[1], window=window)
+        assert layout.sizes(role) == expected[role][1:]  # type: ignore[arg-type]
     assert {e.conv for e in trace.gemms} == {
         ConvGeometry(
             batch=2,
@@ -84,11 +85,6 @@ def test_sizes_of_a_convolution(spec, groups) -> None:
         )
     }
     assert geometry(torch.Size((2, 4, 5, 6)), 8, window) == trace.gemms[0].conv
-
-
-def test_a_role_that_is_no_gemm_has_no_sizes() -> None:
-    with pytest.raises(ValueError, match="'update' is not a GEMM"):
-        gemm_sizes("update", torch.Size((2, 4, 5, 6)), torch.Size((8, 4, 3, 2)), WINDOW)
 
 
 def test_formats_and_mac_unit() -> None:
@@ -111,7 +107,7 @@ def test_overflows_of_a_grouped_convolution_add_up() -> None:
     x[0, 0, 0, 1] = 127.0
     w = torch.tensor([1.0, 2.0]).reshape(2, 1, 1, 1)  # 127 fits into 8 bits, 200 does not
     with lb.record() as trace:
-        conv2d(x, w, None, Window(kernel=(1, 1), groups=2), spec)
+        conv(x, w, None, Window(kernel=(1, 1), groups=2), spec)
     [event] = trace.gemms
     assert (event.count, event.additions, event.overflows) == (2, 4, 2)
     assert trace.overflow_share() == 0.5
@@ -185,7 +181,7 @@ def test_gradients_that_nobody_wants_do_not_run(spec, wants, roles) -> None:
     image, kernel = (t.detach()[:, :, None, None].requires_grad_(t.requires_grad) for t in (x, w))
     for call in (
         lambda: linear(x, w, None, spec),
-        lambda: conv2d(image, kernel, None, Window(kernel=(1, 1)), spec),
+        lambda: conv(image, kernel, None, Window(kernel=(1, 1)), spec),
     ):
         with lb.record() as trace:
             call().sum().backward()

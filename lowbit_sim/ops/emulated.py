@@ -1,0 +1,98 @@
+"""The one differentiable operator: three GEMMs, each emulated or native, whatever their layout.
+
+Linear layers, convolutions, their transposes and products of activations differ in their `Contraction` alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from lowbit_sim.arith.spec import OpSpec
+from lowbit_sim.ops.capture import CapturedGemm, capturing, keep
+from lowbit_sim.ops.contraction import Contraction
+from lowbit_sim.ops.events import emit_native
+from lowbit_sim.ops.operand import CallSite, Operands, gradient_operands, kept, operands
+from lowbit_sim.ops.product import product
+from lowbit_sim.trace import Role
+
+
+def emulated(x: Tensor, weight: Tensor, layout: Contraction, spec: OpSpec, at: CallSite) -> Tensor:
+    """y of an operator, float32, differentiable in x and weight by the GEMMs of `spec`.
+
+    Args:
+        x: The input, floating point; computed in float32.
+        weight: The weight, or the second factor of a product.
+        layout: How the operator lays its tensors out.
+        spec: The numerics of the three GEMMs.
+        at: Where it runs.
+
+    Raises:
+        ValueError: A scale that varies along a GEMM's reduction.
+        NotANumberError: NaN in an operand.
+    """
+    # Autocast would run native GEMMs in bfloat16; the numerics are the spec's alone.
+    with torch.autocast(x.device.type, enabled=False):
+        y = _Emulated.apply(x.to(torch.float32), weight.to(torch.float32), layout, spec, at)
+    assert isinstance(y, Tensor)
+    return y
+
+
+class _Emulated(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, layout: Contraction, spec: OpSpec, at: CallSite
+    ) -> Tensor:
+        ctx.layout, ctx.spec, ctx.at = layout, spec, at
+        qx: Operands | None = None
+        qw: Operands | None = None
+        if spec.output is None:
+            y = _native(layout, "output", x, weight, at)
+        else:
+            qx = operands(x, spec.output, "output", "lhs", at)
+            qw = operands(weight, spec.output, "output", "rhs", at)
+            y = product(layout, "output", spec.output, qx, qw, at)
+        ctx.input = kept(qx, spec.output, "lhs", spec.grad_weight)
+        ctx.weight = kept(qw, spec.output, "rhs", spec.grad_input)
+        ctx.save_for_backward(None if ctx.input else x, None if ctx.weight else weight)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:  # type: ignore[override]
+        with torch.autocast(g.device.type, enabled=False):
+            return *_gradients(ctx, g), None, None, None
+
+
+def _gradients(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients of the input and of the weight, each if needed."""
+    x, weight = ctx.saved_tensors
+    layout, spec, at, needed = ctx.layout, ctx.spec, ctx.at, ctx.needs_input_grad
+    for_input, for_weight = gradient_operands(g, spec, needed, at)
+    grad_input = grad_weight = None
+    if for_input is not None:
+        qw = ctx.weight or operands(weight, spec.grad_input, "grad_input", "rhs", at)
+        grad_input = product(layout, "grad_input", spec.grad_input, for_input, qw, at)
+    elif needed[0]:
+        grad_input = _native(layout, "grad_input", g, weight, at)
+    if for_weight is not None:
+        qx = ctx.input or operands(x, spec.grad_weight, "grad_weight", "rhs", at)
+        grad_weight = product(layout, "grad_weight", spec.grad_weight, for_weight, qx, at)
+    elif needed[1]:
+        grad_weight = _native(layout, "grad_weight", g, x, at)
+    return grad_input, grad_weight
+
+
+def _native(layout: Contraction, role: Role, lhs: Tensor | None, rhs: Tensor | None, at: CallSite) -> Tensor:
+    emit_native(layout, role, at)
+    assert lhs is not None
+    assert rhs is not None
+    y = layout.native(role, lhs, rhs)
+    if capturing():
+        # Copies: the optimiser changes weights in place, and modules change activations.
+        left, right, result = (t.detach().clone() for t in (lhs, rhs, y))
+        keep(CapturedGemm(layer=at.layer, role=role, spec=None, lhs=(left,), rhs=(right,), result=result))
+    return y

@@ -1,0 +1,103 @@
+"""What operators put on record: their GEMMs, transforms and conversions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+from lowbit_sim.arith.float_mac import FloatMacUnit
+from lowbit_sim.arith.mac import MacUnit
+from lowbit_sim.arith.result import GemmResult
+from lowbit_sim.arith.spec import GemmSpec
+from lowbit_sim.ops.contraction import Contraction, Side
+from lowbit_sim.ops.operand import FLOAT_BYTES, CallSite
+from lowbit_sim.quant.quantizer import Quantizer
+from lowbit_sim.trace import GemmEvent, Operand, Role, VectorEvent, emit, recording
+
+
+def emit_transform(real: dict[Side, list[Tensor]], at: CallSite) -> None:
+    """Put the transform of both operands on record."""
+    if not recording():
+        return
+    for matrices in real.values():
+        elements = sum(m.numel() for m in matrices)
+        size = elements * FLOAT_BYTES
+        emit(
+            VectorEvent(
+                kind="transform", elements=elements, read_bytes=size, write_bytes=size, layer=at.layer
+            )
+        )
+
+
+def emit_gemm(
+    layout: Contraction, role: Role, spec: GemmSpec, results: Sequence[GemmResult], at: CallSite
+) -> None:
+    """Put one role's GEMMs on record, and the conversion of their sums to float32."""
+    emit(
+        replace(
+            gemm_event(layout, role, spec, at.layer),
+            additions=sum(r.additions for r in results),
+            overflows=_total([r.overflows for r in results]),
+            backend="+".join(sorted({r.backend for r in results})),
+        )
+    )
+    elements = sum(r.values.numel() for r in results)
+    width = FLOAT_BYTES * 8 if spec.block else accumulator_bits(spec)[1]
+    emit(
+        VectorEvent(
+            kind="dequantize",
+            elements=elements,
+            read_bytes=math.ceil(elements * width / 8),
+            write_bytes=elements * FLOAT_BYTES,
+            layer=at.layer,
+        )
+    )
+
+
+def _total(counts: Sequence[int | None]) -> int | None:
+    known = [c for c in counts if c is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
+def emit_native(layout: Contraction, role: Role, at: CallSite) -> None:
+    """Put a native float32 GEMM on record."""
+    if recording():
+        emit(gemm_event(layout, role, None, at.layer))
+
+
+def accumulator_bits(spec: GemmSpec) -> tuple[int, int]:
+    """Widths of the inner and of the outer accumulator."""
+    if isinstance(spec.mac, FloatMacUnit):
+        return spec.mac.accumulator.bits, (spec.mac.outer or spec.mac.accumulator).bits
+    return spec.mac.accumulator_bits, spec.mac.result_bits
+
+
+def _operand(quantizer: Quantizer) -> Operand:
+    return Operand(format=str(quantizer.format), bits=quantizer.element_format.bits)
+
+
+def gemm_event(layout: Contraction, role: Role, spec: GemmSpec | None, layer: str) -> GemmEvent:
+    """The event of a role's GEMMs; without a spec, of native float32 ones."""
+    rows, columns, reduction = layout.sizes(role)
+    native = Operand(format="fp32", bits=32)
+    inner, outer = accumulator_bits(spec) if spec else (32, 32)
+    chunk = (spec.block or spec.mac.chunk) if spec else 0
+    return GemmEvent(
+        role=role,
+        M=rows,
+        N=columns,
+        K=reduction,
+        lhs=_operand(spec.lhs) if spec else native,
+        rhs=_operand(spec.rhs) if spec else native,
+        accumulator_bits=inner,
+        overflow=spec.mac.overflow if spec and isinstance(spec.mac, MacUnit) else "float",
+        chunk=chunk,
+        outer_bits=(spec.across.accumulator.bits if spec and spec.block else outer),
+        layer=layer,
+        count=layout.count,
+        backend="" if spec else "native",
+        conv=layout.conv,
+    )

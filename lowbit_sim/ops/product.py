@@ -1,0 +1,285 @@
+"""One GEMM of an operator: lay the operands out, multiply, scale the sums, and put it on record."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lowbit_sim.arith.batched import run_gemms
+from lowbit_sim.arith.block_gemm import run_block_gemm
+from lowbit_sim.arith.float_gemm import run_float_gemm
+from lowbit_sim.arith.float_mac import FloatMacUnit
+from lowbit_sim.arith.mac import MacUnit
+from lowbit_sim.arith.result import GemmResult
+from lowbit_sim.arith.spec import GemmSpec
+from lowbit_sim.ops.backend import forced_backend
+from lowbit_sim.ops.capture import CapturedGemm, capturing, keep, present
+from lowbit_sim.ops.contraction import TENSORS, Contraction, Side
+from lowbit_sim.ops.events import emit_gemm, emit_transform
+from lowbit_sim.ops.operand import (
+    ACCUMULATOR_STREAMS,
+    CallSite,
+    Operands,
+    quantize_operand,
+    stream_at,
+)
+from lowbit_sim.quant.qtensor import QTensor
+from lowbit_sim.quant.quantizer import Quantizer
+from lowbit_sim.trace import Role, recording
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaidOut:
+    """One operand of one GEMM as the array is fed.
+
+    Attributes:
+        multiplicands: Whole numbers for a `MacUnit`, float32 values for a `FloatMacUnit`; [M, K] or [K, N].
+        block_scale: Scales that vary along K, [M, blocks] or [blocks, N]; None without blocks.
+        scale: A scale for the rows or columns of the result, where it belongs to the matrix and not to the tensor.
+    """
+
+    multiplicands: Tensor
+    block_scale: Tensor | None = None
+    scale: Tensor | None = None
+
+
+def product(
+    layout: Contraction, role: Role, spec: GemmSpec, lhs: Operands, rhs: Operands, at: CallSite
+) -> Tensor:
+    """One emulated GEMM of an operator, for all its groups and samples.
+
+    Args:
+        layout: The operator's layout.
+        role: Which of its GEMMs.
+        spec: Quantisers and MAC unit.
+        lhs: The left operand.
+        rhs: The right operand.
+        at: Where it runs.
+
+    Returns:
+        The result tensor, float32: fp32(sums) * fp32(lhs scale * rhs scale); the mean over samples is their sum in
+        order times fp32(1 / samples).
+
+    Raises:
+        ValueError: A scale (or zero point) that varies along the axes that the GEMM sums over.
+    """
+    total = _sample(layout, role, spec, lhs, rhs, 0, at)
+    for sample in range(1, spec.samples):
+        total = total + _sample(layout, role, spec, lhs, rhs, sample, at)
+    return total if spec.samples == 1 else total * (1.0 / torch.tensor(float(spec.samples)))
+
+
+def _sample(
+    layout: Contraction,
+    role: Role,
+    spec: GemmSpec,
+    lhs: Operands,
+    rhs: Operands,
+    sample: int,
+    at: CallSite,
+) -> Tensor:
+    left, right, undo = _lay_out(layout, role, spec, lhs, rhs, sample, at)
+    results = _multiply(spec, left, right, role, sample, at)
+    if at.tallies is not None:
+        at.tally(role).add_results(results)
+    if recording():
+        emit_gemm(layout, role, spec, results, at)
+    parts = [r.values for r in results]
+    if left and (left[0].scale is not None or spec.block):
+        # The matrices' own scales: they can't wait until the tensor is assembled.
+        parts = [_scaled(p, a, b) for p, a, b in zip(parts, left, right, strict=True)]
+    parts = [u(p) for u, p in zip(undo, parts, strict=True)]
+    y = layout.assemble(role, parts).to(torch.float32)
+    scales = [
+        _tensor_scale(layout, role, "lhs", lhs, sample, spec),
+        _tensor_scale(layout, role, "rhs", rhs, sample, spec),
+    ]
+    y = _times(y, scales)
+    if capturing():
+        _capture(layout, role, spec, sample, (left, right), scales, results, y, at)
+    return y
+
+
+def _times(values: Tensor, scales: Sequence[Tensor | None]) -> Tensor:
+    """values * fp32(lhs scale * rhs scale), of those there are."""
+    known = present(scales)
+    return values * math.prod(known[1:], start=known[0]) if known else values
+
+
+def _capture(
+    layout: Contraction,
+    role: Role,
+    spec: GemmSpec,
+    sample: int,
+    sides: tuple[list[LaidOut], list[LaidOut]],
+    scales: Sequence[Tensor | None],
+    results: Sequence[GemmResult],
+    y: Tensor,
+    at: CallSite,
+) -> None:
+    own = [
+        present([s for m in side for s in (m.block_scale, m.scale)] + [tensor_scale])
+        for side, tensor_scale in zip(sides, scales, strict=True)
+    ]
+    left, right = (tuple(m.multiplicands for m in side) for side in sides)
+    keep(
+        CapturedGemm(
+            layer=at.layer,
+            role=role,
+            spec=spec,
+            sample=sample,
+            lhs=left,
+            rhs=right,
+            lhs_scale=own[0],
+            rhs_scale=own[1],
+            sums=tuple(r.values for r in results),
+            result=y.detach().clone(),  # a module may go on in place
+        )
+    )
+
+
+def _scaled(part: Tensor, a: LaidOut, b: LaidOut) -> Tensor:
+    return _times(part.to(torch.float32), [a.scale, b.scale])
+
+
+def _pick(operand: Operands, sample: int) -> QTensor:
+    return operand.quantized[min(sample, len(operand.quantized) - 1)]
+
+
+def _unit(q: QTensor, spec: GemmSpec) -> float:
+    """The value of a multiplicand's 1: integers count in units of the format, float32 values do not."""
+    return (q.element_format.unit or 1.0) if isinstance(spec.mac, MacUnit) else 1.0
+
+
+def _tensor_scale(
+    layout: Contraction, role: Role, side: Side, operand: Operands, sample: int, spec: GemmSpec
+) -> Tensor | None:
+    if operand.real is not None:
+        return None
+    q = _pick(operand, sample)
+    scale, unit = layout.scale(role, side, q.expanded_scale()), _unit(q, spec)
+    return scale if unit == 1.0 else scale * unit
+
+
+def _multiplicands(q: QTensor, spec: GemmSpec) -> Tensor:
+    return q.integers() if isinstance(spec.mac, MacUnit) else q.values()
+
+
+def _lay_out(
+    layout: Contraction,
+    role: Role,
+    spec: GemmSpec,
+    lhs: Operands,
+    rhs: Operands,
+    sample: int,
+    at: CallSite,
+) -> tuple[list[LaidOut], list[LaidOut], list]:
+    """Both operands' matrices, and what undoes the transform of each result."""
+    sides: dict[Side, list[LaidOut]] = {}
+    real: dict[Side, list[Tensor]] = {}
+    both: tuple[tuple[Side, Operands], ...] = (("lhs", lhs), ("rhs", rhs))
+    for side, operand in both:
+        if operand.real is not None:
+            real[side] = layout.matrices(role, side, operand.real)
+        else:
+            q = _pick(operand, sample)
+            check_reduction(q, layout.reduced(role, side), role, side, at.layer)
+            sides[side] = [
+                LaidOut(multiplicands=m) for m in layout.matrices(role, side, _multiplicands(q, spec))
+            ]
+    undo: list = [lambda result: result] * layout.count
+    if spec.transform is not None:
+        transformed = [spec.transform.forward(a, b) for a, b in zip(real["lhs"], real["rhs"], strict=True)]
+        real = {"lhs": [t[0] for t in transformed], "rhs": [t[1] for t in transformed]}
+        undo = [t[2] for t in transformed]
+        emit_transform(real, at)
+    for side, matrices in real.items():
+        sides[side] = [_quantized_matrix(m, spec, role, side, at, sample, i) for i, m in enumerate(matrices)]
+    return sides["lhs"], sides["rhs"], undo
+
+
+def _quantized_matrix(
+    matrix: Tensor, spec: GemmSpec, role: Role, side: Side, at: CallSite, sample: int, index: int
+) -> LaidOut:
+    """Quantise a laid-out operand; its quantiser sees [M, K] or [N, K], the reduction last."""
+    quantizer: Quantizer = getattr(spec, side)
+    reduction_last = matrix if side == "lhs" else matrix.t()
+    q = quantize_operand(reduction_last, quantizer, role, side, at, sample, offset=index * matrix.numel())
+    scale = q.scale * _unit(q, spec)
+    if not q.block:
+        check_reduction(q, [1], role, side, at.layer)
+    if side == "rhs":
+        return LaidOut(
+            multiplicands=_multiplicands(q, spec).t(),
+            block_scale=scale.t() if q.block else None,
+            scale=None if q.block else scale.t(),
+        )
+    return LaidOut(
+        multiplicands=_multiplicands(q, spec),
+        block_scale=scale if q.block else None,
+        scale=None if q.block else scale,
+    )
+
+
+def _multiply(
+    spec: GemmSpec, left: list[LaidOut], right: list[LaidOut], role: Role, sample: int, at: CallSite
+) -> list[GemmResult]:
+    # Counting changes no value, but a wrapping accumulator that need not count has a faster path.
+    counting = at.counting
+    if isinstance(spec.mac, MacUnit) and not spec.block:
+        lhs, rhs = ([m.multiplicands for m in side] for side in (left, right))
+        return run_gemms(lhs, rhs, spec.mac, backend=forced_backend(), count_overflows=counting)
+    pairs = enumerate(zip(left, right, strict=True))
+    return [_multiply_floats(spec, a, b, i, role, sample, at, counting) for i, (a, b) in pairs]
+
+
+def _multiply_floats(
+    spec: GemmSpec, a: LaidOut, b: LaidOut, index: int, role: Role, sample: int, at: CallSite, counting: bool
+) -> GemmResult:
+    """One GEMM in which floats are added: the products themselves, or the sums of scaled blocks."""
+    x, w = a.multiplicands, b.multiplicands
+    # Results of other groups draw other bits: the offset leaves room for 2^32 additions of each.
+    offset = (index << 40) + _slice_offset(spec, x, w, role, at)
+    stream = stream_at(at, ACCUMULATOR_STREAMS[role], sample, offset=offset)
+    if spec.block:
+        return run_block_gemm(
+            x,
+            w,
+            a.block_scale,
+            b.block_scale,
+            spec.block,
+            spec.mac,
+            spec.across,
+            stream=stream,
+            backend=forced_backend(),
+            count_overflows=counting,
+        )
+    assert isinstance(spec.mac, FloatMacUnit)
+    return run_float_gemm(x, w, spec.mac, stream=stream, backend=forced_backend(), count_overflows=counting)
+
+
+def _slice_offset(spec: GemmSpec, x: Tensor, w: Tensor, role: Role, at: CallSite) -> int:
+    """Where the random bits of a stochastic accumulator start whose batch is spread over processes."""
+    if at.shard is None or not isinstance(spec.mac, FloatMacUnit) or not spec.mac.rounding.is_stochastic:
+        return 0
+    if spec.block or role == "grad_weight" or at.batched_weight:
+        return at.shard.own_bits()
+    return at.shard.place(x.shape[0])[0] * w.shape[1] * spec.mac.additions(x.shape[1])
+
+
+def check_reduction(q: QTensor, axes: Sequence[int], role: Role, side: Side, layer: str) -> None:
+    """Refuse scales (or zero points) that vary along the axes a GEMM sums over.
+
+    Raises:
+        ValueError: Naming the layer, the tensor, the axis and what would be right.
+    """
+    for axis in axes:
+        if q.scale.shape[axis] != 1:
+            raise ValueError(
+                f"layer {layer!r}: {TENSORS[role, side]} has a scale for each index of axis {axis}, but the "
+                f"{role} GEMM sums over that axis, so one scale must hold along it: use PerTensor() or another axis"
+            )
