@@ -12,12 +12,13 @@ WORKERS ?= 2
 # Idle OpenMP threads sleep: spinning ones take the cores from the other worker.
 PYTEST  := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help install install-dev format lint typecheck test test-all bench demo gpu clean
+.PHONY: help install install-dev format lint typecheck test test-all mutate bench demo gpu clean
 
 help:
 	@echo "make demo       install, then compare fp32, INT8 and INT4 training on real images (about two minutes)"
 	@echo "make test       all tests that take seconds"
 	@echo "make test-all   and those that take minutes"
+	@echo "make mutate     breaks the arithmetic line by line and sees the tests fail (about an hour)"
 	@echo "make lint       style and types;  make format rewrites the style"
 	@echo "make bench      speed next to other implementations"
 	@echo "make gpu        everything that needs a CUDA device; resumable, writes experiments/records"
@@ -57,6 +58,10 @@ test: install-dev
 
 test-all: install-dev
 	$(PYTEST) -m "not gpu"
+
+# In a copy of the repository; --only WORDS runs some of them.
+mutate: install-dev
+	$(BIN)/python tools/mutate.py
 
 bench: install-dev
 	$(BIN)/pytest benchmarks -q --benchmark-only --benchmark-quiet --benchmark-json=.benchmarks/latest.json

@@ -16,6 +16,7 @@ LAYERS = {
     "lowbit_sim.ops": 3,
     "lowbit_sim.nn": 4,
     "lowbit_sim": 4,
+    "lowbit_sim.testing": 4,
     "lowbit_sim.training": 5,
     "lowbit_sim.study": 6,
     "lowbit_sim.cli": 7,

@@ -1,0 +1,157 @@
+import pytest
+import torch
+
+from lowbit_sim.arith.additions import additions
+from lowbit_sim.arith.backends import reference
+from lowbit_sim.arith.float_mac import FloatMacUnit
+from lowbit_sim.arith.gemm import gemm
+from lowbit_sim.arith.mac import MacUnit
+from lowbit_sim.numerics.catalog import FP16
+from lowbit_sim.numerics.rounding import Rounding
+from lowbit_sim.testing import ContractError, check_backend, check_mac
+
+SATURATE = MacUnit(accumulator_bits=16, overflow="saturate")
+CHUNKED = MacUnit(accumulator_bits=16, overflow="saturate", chunk=4, outer_bits=20)
+
+
+def clip(total, low=-(2**15), high=2**15 - 1):
+    return max(low, min(high, total))
+
+
+def sequential(a, b, fit=clip):
+    total = 0
+    for x, y in zip(a, b, strict=True):
+        total = fit(total + x * y)
+    return total
+
+
+def test_right_units_pass():
+    check_mac(sequential, SATURATE)
+    check_mac(lambda a, b: sum(x * y for x, y in zip(a, b, strict=True)), MacUnit())
+    check_backend(lambda a, b: a.int() @ b.int(), MacUnit())
+    check_backend(lambda a, b: a.astype("int64") @ b.astype("int64"), MacUnit(), takes="numpy")
+
+
+UNITS = [
+    MacUnit(accumulator_bits=12, overflow="wrap", chunk=3, outer_bits=14),
+    MacUnit(
+        accumulator_bits=12,
+        overflow="saturate_symmetric",
+        chunk=3,
+        truncated_bits=2,
+        truncation="nearest_even",
+    ),
+    MacUnit(accumulator_bits=12, overflow="saturate", overflow_at="chunk", chunk=3),
+    MacUnit(accumulator_bits=12, overflow="saturate", overflow_at="outer", chunk=3),
+    MacUnit(accumulator_bits=12, overflow="saturate", order="tree"),
+]
+
+
+@pytest.mark.parametrize("mac", UNITS, ids=str)
+def test_the_reference_passes_and_counts_for_every_kind_of_unit(mac):
+    check_mac(lambda a, b: reference.dot(a, b, mac), mac, max_examples=100)
+    check_backend(lambda a, b: gemm(a, b, mac, backend="reference"), mac, max_examples=20, largest=3)
+    with pytest.raises(ContractError):
+        check_mac(lambda a, b: sequential(a, b, lambda t: clip(t, -(2**11), 2**11 - 2)), mac)
+
+
+WRONG = {
+    "never overflows": (
+        lambda a, b: sum(x * y for x, y in zip(a, b, strict=True)),
+        SATURATE,
+        "above its range|below its range",
+    ),
+    "clips the sum once": (
+        lambda a, b: clip(sum(x * y for x, y in zip(a, b, strict=True))),
+        SATURATE,
+        "range",
+    ),
+    "clips one too early": (
+        lambda a, b: sequential(a, b, lambda t: clip(t, -(2**15), 2**15 - 2)),
+        SATURATE,
+        "k = |no addition",
+    ),
+    "symmetric": (
+        lambda a, b: sequential(a, b, lambda t: clip(t, -(2**15) + 1)),
+        SATURATE,
+        "range|no addition",
+    ),
+    "no chunks": (sequential, CHUNKED, "chunk 1"),
+    "backwards": (lambda a, b: sequential(a[::-1], b[::-1]), SATURATE, "range"),
+    "drops the last": (lambda a, b: sequential(a[:-1], b[:-1]), SATURATE, "no addition overflows"),
+    "raises on nothing": (lambda a, b: [a[0], sequential(a, b)][1], SATURATE, "raised IndexError"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_units_are_found(name):
+    fn, mac, message = WRONG[name]
+    with pytest.raises(ContractError, match=message):
+        check_mac(fn, mac)
+
+
+def test_a_wrong_count_of_overflows_is_found():
+    check_mac(lambda a, b: reference.dot(a, b, SATURATE), SATURATE)
+    with pytest.raises(ContractError, match="1 overflows"):
+        check_mac(lambda a, b: (reference.dot(a, b, SATURATE)[0], 0), SATURATE)
+
+
+def test_the_shortest_vectors_are_reported():
+    with pytest.raises(ContractError) as caught:
+        check_mac(WRONG["never overflows"][0], SATURATE)
+    [line] = [line for line in str(caught.value).split("\n") if "a = " in line]
+    assert len(line.split("[")[1].split(",")) <= 3
+
+
+def test_a_backend_that_swaps_chunks_or_drops_a_row_is_found():
+    def swapped(a, b):
+        halves = [gemm(a[:, i : i + 4], b[i : i + 4], SATURATE).int() for i in range(0, a.shape[1], 4)]
+        total = torch.zeros(a.shape[0], b.shape[1], dtype=torch.int32)
+        for part in reversed(halves):
+            total = (total + part).clamp(-(2**15), 2**15 - 1)
+        return total
+
+    unit = MacUnit(accumulator_bits=16, overflow="saturate", chunk=4)
+    check_backend(lambda a, b: gemm(a, b, unit), unit, max_examples=50)
+    with pytest.raises(ContractError, match="element|outer"):
+        check_backend(swapped, unit, largest=3)
+    with pytest.raises(ContractError, match="another shape"):
+        check_backend(lambda a, b: gemm(a, b, unit)[1:], unit)
+
+
+def test_float_accumulators():
+    single, half = FloatMacUnit(), FloatMacUnit(accumulator=FP16)
+
+    def in_float32(a, b):
+        total = torch.zeros(a.shape[0], b.shape[1])
+        for k in range(a.shape[1]):
+            total = (total.double() + a[:, k : k + 1].double() * b[k].double()).float()
+        return total
+
+    check_backend(in_float32, single, max_examples=60)
+    with pytest.raises(ContractError, match="is not fp16"):
+        check_backend(in_float32, half)
+    with pytest.raises(ValueError, match="draws random bits"):
+        check_backend(in_float32, FloatMacUnit(rounding=Rounding("stochastic", "infinity", 8)))
+
+
+def test_wrong_arguments():
+    with pytest.raises(TypeError, match="mac is a MacUnit"):
+        check_mac(sequential, "int16")
+    with pytest.raises(TypeError, match="of an integer format"):
+        check_mac(sequential, SATURATE, a_format="bf16")
+    with pytest.raises(ValueError, match="takes is"):
+        check_backend(sequential, SATURATE, takes="lists")
+
+
+def test_narrow_formats_bring_their_own_codes():
+    seen = set()
+
+    def note(a, b):
+        seen.update(a)
+        assert all(-2 <= y <= 1 for y in b)
+        return sequential(a, b)
+
+    check_mac(note, SATURATE, a_format="uint4", b_format="int2_full")
+    assert seen == set(range(16))
+    assert additions([3], [4], SATURATE)[0] == 12

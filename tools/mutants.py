@@ -1,0 +1,242 @@
+"""The mutations of `mutate.py`: each is one way to get the arithmetic wrong that a test must notice.
+
+The old text stands exactly once in its file; where the code changes, the mutation is written anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mutant:
+    """One wrong line.
+
+    Attributes:
+        name: What is wrong, in words.
+        file: The file, from the repository's root.
+        old: The text that is there.
+        new: What it is replaced by.
+        tests: The test files that must fail.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+def _group(file: str, tests: tuple[str, ...], *changes: tuple[str, str, str]) -> list[Mutant]:
+    return [Mutant(name=name, file=file, old=old, new=new, tests=tests) for name, old, new in changes]
+
+
+_CONTRACT = "tests/contract/test_gemm_backends.py"
+_KERNELS = ("tests/numerics/test_kernels.py",)
+_RANDOM = ("tests/numerics/test_random.py", "tests/numerics/test_kernels.py")
+
+MUTANTS: list[Mutant] = [
+    *_group(
+        "lowbit_sim/numerics/reference.py",
+        ("tests/numerics/test_reference.py",),
+        ("ties go to odd", "floor % 2 == 1)", "floor % 2 == 0)"),
+        ("ties away from zero go up", "fraction == Fraction(1, 2) and y > 0)", "fraction == Fraction(1, 2))"),
+        ("the carry needs one more", "+ random >= 2**random_bits", "+ random > 2**random_bits"),
+        ("wrapped codes keep no sign", "return low - (1 << bits) if signed and", "return low if signed and"),
+    ),
+    *_group(
+        "lowbit_sim/numerics/random.py",
+        ("tests/numerics/test_random.py",),
+        ("seven rounds of Philox", "for _ in range(10):", "for _ in range(7):"),
+        ("the key is not raised", "(k0 + _WEYL_0) & _MASK, (k1", "k0, (k1"),
+    ),
+    *_group(
+        "lowbit_sim/numerics/kernels.py",
+        _KERNELS,
+        ("half rounds up", "return int64(np.rint(y))", "return int64(np.floor(y + 0.5))"),
+        (
+            "negative ties go up",
+            "return int64(np.copysign(np.floor(abs(y) + 0.5), y))",
+            "return int64(np.floor(y + 0.5))",
+        ),
+        (
+            "a random carry too many",
+            "return (scaled + random) >> random_bits",
+            "return (scaled + random + 1) >> random_bits",
+        ),
+        (
+            "clips one below the largest code",
+            "return min(max(code, qmin), qmax)",
+            "return min(max(code, qmin), qmax - 1)",
+        ),
+        (
+            "clips one below the smallest code",
+            "return min(max(code, qmin), qmax)",
+            "return min(max(code, qmin - 1), qmax)",
+        ),
+        (
+            "the zero point is subtracted",
+            "_LIMIT), mode, random, random_bits) + zero_point",
+            "_LIMIT), mode, random, random_bits) - zero_point",
+        ),
+        ("infinities change sides", "code = qmax if y > 0 else qmin", "code = qmin if y > 0 else qmax"),
+        (
+            "wrapped codes start at zero",
+            "return (code & (modulus - 1)) + qmin",
+            "return code & (modulus - 1)",
+        ),
+        (
+            "a float's mantissa loses its carry",
+            "return (int64(exponent - min_exponent) << mantissa_bits) + mantissa",
+            "return (int64(exponent - min_exponent) << mantissa_bits) + min(mantissa, (2 << mantissa_bits) - 1)",
+        ),
+    ),
+    *_group(
+        "lowbit_sim/numerics/kernels.py",
+        _RANDOM,
+        ("nine rounds of Philox in the kernel", "for _ in range(10):", "for _ in range(9):"),
+        ("the kernel swaps two words", "return c0, c1, c2, c3", "return c0, c1, c3, c2"),
+    ),
+    *_group(
+        "lowbit_sim/numerics/table_kernel.py",
+        ("tests/numerics/test_encode.py", "tests/numerics/test_table_formats.py"),
+        (
+            "ties between table values go up",
+            "return y > threshold or (y == threshold and not low_takes_tie)",
+            "return y >= threshold",
+        ),
+        ("the random carry comes late", "return y >= low + way if", "return y > low + way if"),
+    ),
+    *_group(
+        "lowbit_sim/quant/qtensor.py",
+        ("tests/quant/test_qtensor.py", "tests/quant/test_quantizer.py"),
+        (
+            "the zero point is added",
+            "self.codes.to(torch.int32) - self.expanded",
+            "self.codes.to(torch.int32) + self.expanded",
+        ),
+    ),
+    *_group(
+        "lowbit_sim/quant/codes.py",
+        ("tests/quant/test_codes.py", "tests/quant/test_quantizer.py"),
+        (
+            "channels get each other's scale",
+            "inv = (1.0 / scale).reshape(-1)[index]",
+            "inv = (1.0 / scale).reshape(-1).flip(0)[index]",
+        ),
+    ),
+    *_group(
+        "lowbit_sim/quant/block_scaling.py",
+        ("tests/quant/test_block_scaling.py",),
+        (
+            "block scales are twice too large",
+            "exponent = exponent - 1 - element_exponent(element)",
+            "exponent = exponent - element_exponent(element)",
+        ),
+        ("the tie of the even rule stays", "half_significand >= 1.0 - 2.0", "half_significand > 1.0 - 2.0"),
+        (
+            "the ceil rule leaves no room",
+            "(half_significand > largest_half)",
+            "(half_significand >= largest_half)",
+        ),
+    ),
+    *_group(
+        "lowbit_sim/arith/backends/sequential_kernel.py",
+        (_CONTRACT,),
+        (
+            "saturates one above the least",
+            "return min(max(total, low), high)",
+            "return min(max(total, low + 1), high)",
+        ),
+        (
+            "wraps in one bit less",
+            "return ((total - low) & mask) + low",
+            "return ((total - low) & (mask >> 1)) + low",
+        ),
+        (
+            "chunks run backwards",
+            "for start in range(0, reduction, chunk):",
+            "for start in range((reduction - 1) // chunk * chunk, -1, -chunk):",
+        ),
+        ("the inner accumulator is not cleared", "                inner[:] = 0\n", ""),
+        (
+            "the outer accumulator has the inner one's range",
+            "kept = lane(_fit(total, outer_range, saturate))",
+            "kept = lane(_fit(total, inner_range, saturate))",
+        ),
+        (
+            "inner overflows are not counted",
+            "overflows[j] += lane(kept != total)\n                        inner[j] = kept",
+            "inner[j] = kept",
+        ),
+    ),
+    *_group(
+        "lowbit_sim/arith/backends/general_kernel.py",
+        (_CONTRACT,),
+        ("a tree drops carries", "        while (k >> level) & 1:\n", "        if (k >> level) & 1:\n"),
+        (
+            "truncated ties go up",
+            "up = fraction > half or (fraction == half and floor & 1 == 1)",
+            "up = fraction >= half",
+        ),
+        (
+            "clips one too early",
+            "kept = lane(min(max(total, low), high))",
+            "kept = lane(min(max(total, low), high - 1))",
+        ),
+        (
+            "a table's rows are read from zero",
+            "return table[code & (table.shape[0] - 1)] if",
+            "return table[0] if",
+        ),
+    ),
+    *_group(
+        "lowbit_sim/arith/bounds.py",
+        ("tests/arith/test_bounds.py", _CONTRACT),
+        (
+            "the range proof is too loose",
+            "if chunk * largest > inner_limit or",
+            "if chunk * largest > 2 * inner_limit or",
+        ),
+        ("the norm proof is too loose", "* _ROUND_UP > limit", "* _ROUND_UP > 2 * limit"),
+        (
+            "the outer accumulator needs no proof",
+            "if chunk < reduction or outer_limit < inner_limit:",
+            "if outer_limit < inner_limit:",
+        ),
+    ),
+    *_group(
+        "lowbit_sim/arith/backends/torch_exact.py",
+        ("tests/arith/test_torch_exact.py", _CONTRACT),
+        ("float32 sums beyond 24 bits", "    if bound < 1 << 24:\n", "    if bound < 1 << 30:\n"),
+    ),
+    *_group(
+        "lowbit_sim/arith/float_kernel.py",
+        ("tests/arith/test_float_gemm.py",),
+        (
+            "sums are rounded twice",
+            "return bits + step if e != 0.0 and bits & 1 == 0 else bits",
+            "return bits",
+        ),
+        ("float ties go away from zero", "(h << (shift - 1)) - d + (even", "(h << (shift - 1)) + (even"),
+    ),
+    *_group(
+        "lowbit_sim/ops/im2col.py",
+        ("tests/ops/test_im2col.py", "tests/ops/test_conv.py", "tests/ops/test_conv_axes.py"),
+        ("padding changes sides", "return self.padding[::2]", "return self.padding[1::2]"),
+    ),
+    *_group(
+        "lowbit_sim/ops/operand.py",
+        ("tests/ops/test_stochastic.py",),
+        ("two operands draw the same bits", '("grad_weight", "lhs"): 4,', '("grad_weight", "lhs"): 2,'),
+    ),
+    *_group(
+        "lowbit_sim/ops/product.py",
+        ("tests/ops/test_quantized_results.py", "tests/ops/test_linear.py"),
+        (
+            "results are scaled in two steps",
+            "return values * math.prod(known[1:], start=known[0]) if known else values",
+            "return math.prod(known, start=values) if known else values",
+        ),
+    ),
+]
