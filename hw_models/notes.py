@@ -18,8 +18,13 @@ _TENSORS = {
     "grad_weight": ("grad_output", "input"),
 }
 
-#: What an integer accumulator does at its limit, in words.
-_ENDINGS = {"wrap": "wrapping", "saturate": "saturating"}
+#: What kind of accumulator it is, in words: what an integer one does at its limit, or that it is none.
+_ENDINGS = {
+    "wrap": "wrapping",
+    "saturate": "saturating",
+    "saturate_symmetric": "symmetrically saturating",
+    "float": "floating-point",
+}
 
 
 def gemm_notes(event: GemmEvent, profile: HardwareProfile) -> list[str]:
@@ -27,7 +32,7 @@ def gemm_notes(event: GemmEvent, profile: HardwareProfile) -> list[str]:
 
     Raises:
         UnsupportedOperandError: The machine can't multiply the operands.
-        ValueError: Integers with an unknown overflow.
+        ValueError: An unknown overflow.
     """
     modes = gemm_modes(event, profile)
     if modes is None:

@@ -13,7 +13,8 @@ from hw_models.profile import HardwareProfile
 from hw_models.tables import Mode
 from lowbit_sim.trace import GemmEvent, Operand
 
-_INTEGER_PREFIXES = ("int", "uint")
+#: Names of formats whose elements an integer multiplier takes; scales of blocks are not the multiplier's.
+_INTEGER_PREFIXES = ("int", "uint", "fixed", "mxint", "bfp")
 
 #: Width of the vector unit's elements: `energy.vector_element_pj` is of one fp32 multiply and one fp32 add.
 VECTOR_ELEMENT_BITS = 32

@@ -1,4 +1,4 @@
-"""The command line: `lowbit-sim compare`, `estimate` and `profiles`.
+"""The command line: `lowbit-sim compare`, `estimate`, `diverge`, `vectors` and `profiles`.
 
 Commands import what they need when they run, so that help is instant. A user's error is one message on stderr
 and exit code 2; anything unexpected keeps its traceback.
@@ -253,6 +253,140 @@ def _three(text: str, what: str) -> tuple[int, int, int]:
         raise typer.BadParameter(f"{what} is three whole numbers with commas between, got {text!r}")
     first, second, third = map(int, parts)
     return first, second, third
+
+
+@app.command(epilog="Example: lowbit-sim diverge int8 int8@reference --steps 2")
+def diverge(
+    a: Annotated[str, typer.Argument(metavar="A", help="FORMAT, PROFILE, native, STUDY.toml:ARM or FILE.")],
+    b: Annotated[str | None, typer.Argument(metavar="[B]", help="The same; left out with --record.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps to compare at most.")] = 1,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Let pass differences of this share of a tensor's largest value.")
+    ] = 0.0,
+    record: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Run A alone and keep its GEMMs in FILE.safetensors.")
+    ] = None,
+    model: Annotated[str, typer.Option(metavar="NAME", help="Model, where a side names none.")] = "small_cnn",
+    width: Annotated[int | None, typer.Option(min=1, help="Channels of its first stage.")] = None,
+    data: Annotated[str, typer.Option(metavar="NAME", help="Data set, likewise.")] = "digits",
+    batch: Annotated[int, typer.Option(min=1, help="Images in a step, likewise.")] = BATCH,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights, order and random bits.")] = 0,
+    data_root: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the data sets; by default LOWBIT_DATA.")
+    ] = None,
+    json: JsonFile = None,
+) -> None:
+    """Run two configurations side by side and name the first layer, GEMM and element where they part.
+
+    A side may end in @BACKEND, which forces every GEMM on it. Exit code 1 where they part.
+    """
+    from dataclasses import asdict
+
+    from lowbit_sim.study.diverge import Setup, record_side
+    from lowbit_sim.study.diverge import diverge as run
+    from lowbit_sim.study.diverge_report import text
+    from lowbit_sim.study.recordings import save_recording
+    from lowbit_sim.study.records import require_writable, write_json
+
+    if (b is None) == (record is None):
+        raise typer.BadParameter("give either two sides, or one side and --record FILE.safetensors")
+    setup = Setup(
+        model=model,
+        width=width,
+        data=data,
+        data_root=data_root,
+        batch_size=batch,
+        seed=seed,
+        steps=steps,
+    )
+    if record is not None:
+        path = record.with_suffix(".safetensors")
+        require_writable(path)
+        save_recording(path, record_side(a, setup))
+        typer.echo(f"Wrote {path}. Compare with it: lowbit-sim diverge {path} B --steps {steps}")
+        return
+    if json is not None:
+        require_writable(json)
+    report = run(a, str(b), setup, tolerance)
+    _output().print(text(report), highlight=False, markup=False, soft_wrap=True)
+    if json is not None:
+        write_json(json, asdict(report))
+    if report.divergence is not None:
+        raise typer.Exit(1)
+
+
+@app.command(
+    epilog="Example: lowbit-sim vectors --format int8 --accumulator-bits 16 --sizes 2,3,4 --out vectors"
+)
+def vectors(
+    profile: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE", help="The arithmetic of this machine.")
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Operands' format, in place of a profile.")
+    ] = None,
+    accumulator_bits: Annotated[int | None, typer.Option(help="With --format.")] = None,
+    overflow: Annotated[str | None, typer.Option(help="With --format: wrap or saturate.")] = None,
+    chunk: Annotated[int | None, typer.Option(help="With --format: products in a chunk.")] = None,
+    outer_bits: Annotated[int | None, typer.Option(help="With --format: outer accumulator.")] = None,
+    random_bits: Annotated[
+        int | None, typer.Option(help="With --format: round gradients stochastically with so many bits.")
+    ] = None,
+    layer: Annotated[
+        str, typer.Option(metavar="KIND|PATH", help="linear, conv2d, or a layer of --model.")
+    ] = "linear",
+    sizes: Annotated[
+        str | None,
+        typer.Option(metavar="M,N,K|N,C,H,W,O,R", help="Sizes of a linear layer or a convolution."),
+    ] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="Take the layer from this model.")] = None,
+    data: Annotated[
+        str, typer.Option(metavar="NAME", help="And its tensors from a step on this data.")
+    ] = "digits",
+    batch: Annotated[int, typer.Option(min=1, help="Images in that step.")] = 1,
+    trace: Annotated[
+        str, typer.Option(help="Accumulators after all additions, chunks, or none.")
+    ] = "additions",
+    traced: Annotated[int, typer.Option(min=0, help="Of so many results of each GEMM.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Of the numbers and of the random bits.")] = 0,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the file and its schema go.")] = Path(
+        "vectors"
+    ),
+    schema: Annotated[bool, typer.Option("--schema", help="Print the file's JSON schema and stop.")] = False,
+) -> None:
+    """Write golden vectors of a layer: operands, accumulators and results of its three GEMMs, as hex in JSON."""
+    from lowbit_sim.study import vectors as golden
+
+    if schema:
+        typer.echo(golden.json_schema(), nl=False)
+        return
+    if random_bits is not None and format is None:
+        raise typer.BadParameter("--random-bits goes with --format: a profile brings its own rounding")
+    if model is None and layer not in golden.DEFAULT_SIZES:
+        raise typer.BadParameter(f"--layer is linear or conv2d, or with --model a layer of it; got {layer!r}")
+    if model is not None and sizes is not None:
+        raise typer.BadParameter("--sizes are those of a random layer: leave them or --model out")
+    if trace not in golden.TRACES:
+        raise typer.BadParameter(f"--trace is one of {', '.join(golden.TRACES)}; got {trace!r}")
+    spec = golden.spec_of_options(
+        {
+            "profile": profile,
+            "format": format or (None if profile else "int8"),
+            "accumulator_bits": accumulator_bits,
+            "overflow": overflow,
+            "chunk": chunk,
+            "outer_bits": outer_bits,
+            "gradient_rounding": random_bits and {"mode": "stochastic", "random_bits": random_bits},
+        }
+    )
+    if model is None:
+        sample = golden.random_sample(layer, sizes or golden.DEFAULT_SIZES[layer], seed)
+    else:
+        sample = golden.model_sample(model, layer, spec, data=data, batch=batch, seed=seed)
+    written = golden.layer_vectors(sample, spec, seed=seed, trace=trace, traced=traced)  # type: ignore[arg-type]
+    path = golden.write_vectors(written, out)
+    overflows = sum(gemm.overflows for gemm in written.gemms)
+    typer.echo(f"Wrote {path}: {len(written.gemms)} GEMMs, {overflows} additions overflowed")
 
 
 @profiles_app.command("list", epilog="Example: lowbit-sim profiles list")

@@ -39,6 +39,7 @@ def study_file(tmp_path):
 COMMANDS = [
     ("compare",),
     ("estimate",),
+    ("vectors",),
     ("profiles", "list"),
     ("profiles", "show"),
     ("profiles", "check"),

@@ -17,7 +17,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from lowbit_sim.numerics.suggest import unknown
 from lowbit_sim.study.data import DATASETS
 from lowbit_sim.study.models import MODELS
-from lowbit_sim.study.numerics_config import NumericsTable, Strict
+from lowbit_sim.study.numerics_config import NumericsTable
+from lowbit_sim.study.tables import Strict
+from lowbit_sim.study.update_config import ElementwiseTable, UpdateTable
 
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
@@ -64,9 +66,18 @@ class TrainingTable(Strict):
 
 
 class RuleTable(NumericsTable):
-    """Numerics for the layers whose path matches; the first rule that matches decides."""
+    """Numerics for the layers whose path matches; the first rule that matches decides.
+
+    Attributes:
+        path: A module path, with shell wildcards.
+        elementwise: In place of a layer's numerics, the formats of the modules without GEMMs whose path matches.
+    """
 
     path: str = Field(min_length=1)
+    elementwise: ElementwiseTable | None = None
+
+    def _kinds(self) -> dict[str, object]:
+        return {**super()._kinds(), "elementwise": self.elementwise}
 
 
 class ArmTable(NumericsTable):
@@ -76,11 +87,18 @@ class ArmTable(NumericsTable):
         name: The column's heading.
         rules: Ordered exceptions from the arm's numerics.
         clip_gradient_norm: Clip the whole gradient to this L2 norm.
+        update: Formats of the weights and of the momentum that the optimiser keeps.
     """
 
     name: str = Field(min_length=1)
     rules: Annotated[tuple[RuleTable, ...], BeforeValidator(_list_to_tuple)] = ()
     clip_gradient_norm: float | None = Field(default=None, gt=0)
+    update: UpdateTable | None = None
+
+    @property
+    def is_native(self) -> bool:
+        """Whether the arm is float32 throughout: layers, element-wise modules and weight update."""
+        return self.native and self.update is None and all(rule.native for rule in self.rules)
 
 
 class Study(Strict):
@@ -115,4 +133,13 @@ class Study(Strict):
             twice = [str(value) for value in values if values.count(value) > 1]
             if twice:
                 raise ValueError(f"{what} {twice[0]!r} is given more than once")
+        return self
+
+    @model_validator(mode="after")
+    def _momentum_is_kept(self) -> Self:
+        for arm in self.arms:
+            if arm.update is not None and arm.update.momentum is not None and not self.training.momentum:
+                raise ValueError(
+                    f"arm {arm.name!r}: update.momentum would have no effect: training.momentum is 0, so none is kept"
+                )
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from lowbit_sim.arith.float_mac import FloatMacUnit
 from lowbit_sim.arith.mac import MacUnit
 from lowbit_sim.arith.spec import GemmSpec, OpSpec
 
@@ -38,7 +39,10 @@ def _formats(gemm: GemmSpec) -> str:
     return " x ".join(_distinct((str(gemm.lhs.format), str(gemm.rhs.format))))
 
 
-def _mac(mac: MacUnit) -> str:
+def _mac(mac: MacUnit | FloatMacUnit) -> str:
+    plain = MacUnit.__dataclass_fields__.keys() - {"accumulator_bits", "overflow", "chunk", "outer_bits"}
+    if isinstance(mac, FloatMacUnit) or any(getattr(mac, name) != getattr(MacUnit(), name) for name in plain):
+        return str(mac)
     text = f"{mac.accumulator_bits}-bit {mac.overflow}"
     if mac.chunk:
         text += f", chunks of {mac.chunk} into {mac.result_bits}-bit"

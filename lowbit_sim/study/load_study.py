@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
@@ -15,6 +15,10 @@ import hw_models
 from lowbit_sim.numerics.suggest import unknown
 from lowbit_sim.study.config import ArmTable, Study
 from lowbit_sim.study.errors import StudyError
+from lowbit_sim.study.mac_config import is_file
+from lowbit_sim.study.tables import TableError
+
+_Location = tuple[str | int, ...]
 
 
 def default_study_path() -> Path:
@@ -46,27 +50,49 @@ def parse_study(table: dict[str, Any], where: str, folder: Path) -> Study:
     Args:
         table: What a TOML file holds.
         where: Name of the file, for messages.
-        folder: What relative paths of profiles are relative to.
+        folder: What relative paths of profiles and of files of products are relative to.
 
     Raises:
         StudyError: As `load_study`.
     """
     try:
-        study = Study.model_validate(table)
+        study = Study.model_validate(_with_product_files(table, folder))
     except ValidationError as error:
-        raise StudyError("\n".join(f"{where}: {_message(dict(e))}" for e in error.errors())) from None
+        raise StudyError("\n".join(f"{where}: {line}" for line in _lines(error, Study))) from None
     study = with_profiles(study, lambda name: _resolved(name, folder))
     _check_profiles(study, where)
     return study
 
 
-def _message(error: dict[str, Any]) -> str:
-    location: tuple[str | int, ...] = error["loc"]
-    key = _dotted(location)
+def _with_product_files(value: Any, folder: Path) -> Any:
+    """A table with the paths of its files of products counted from a folder."""
+    if isinstance(value, list | tuple):
+        return [_with_product_files(inner, folder) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    inner = {key: _with_product_files(v, folder) for key, v in value.items()}
+    products = inner.get("products")
+    if isinstance(products, str) and is_file(products):
+        inner["products"] = str(folder / products)
+    return inner
+
+
+def _lines(error: ValidationError, root: type[BaseModel], place: _Location = ()) -> Iterator[str]:
+    """A line for each thing that is wrong, also inside the tables that a validator has read by itself."""
+    for details in map(dict, error.errors()):
+        inner = details.get("ctx", {}).get("error")
+        if isinstance(inner, TableError):
+            yield from _lines(inner.error, inner.model, (*place, *details["loc"]))
+        else:
+            yield _message(details, root, place)
+
+
+def _message(error: dict[str, Any], root: type[BaseModel], place: _Location) -> str:
+    location: _Location = error["loc"]
+    key, table = _dotted((*place, *location)), _dotted((*place, *location[:-1]))
     if error["type"] == "extra_forbidden":
-        known = _model_at(location[:-1]).model_fields
-        place = f"[{_dotted(location[:-1])}]" if location[:-1] else "the study"
-        return f"{key}: " + unknown(f"key in {place}", location[-1], known)
+        known = _model_at(root, location[:-1]).model_fields
+        return f"{key}: " + unknown(f"key in {f'[{table}]' if table else 'the study'}", location[-1], known)
     if error["type"] == "missing":
         return f"{key}: this key is missing"
     # A check of ours carries its own words; pydantic would put "Value error" in front of them.
@@ -76,7 +102,7 @@ def _message(error: dict[str, Any]) -> str:
     return f"{key} = {error['input']!r}: {reason}"
 
 
-def _dotted(location: tuple[str | int, ...]) -> str:
+def _dotted(location: _Location) -> str:
     """A key as a path: arms[1].grad_weight.lhs, with list positions counted from 0."""
     text = ""
     for part in location:
@@ -84,9 +110,9 @@ def _dotted(location: tuple[str | int, ...]) -> str:
     return text.removeprefix(".")
 
 
-def _model_at(location: tuple[str | int, ...]) -> type[BaseModel]:
-    """The table that a location lies in."""
-    model: type[BaseModel] = Study
+def _model_at(root: type[BaseModel], location: _Location) -> type[BaseModel]:
+    """The table that a location in a table of type `root` lies in."""
+    model = root
     for part in location:
         if isinstance(part, str) and part in model.model_fields:
             model = next(_tables(model.model_fields[part].annotation), model)

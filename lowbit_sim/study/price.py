@@ -12,7 +12,8 @@ from lowbit_sim.arith.spec import OpSpec
 from lowbit_sim.nn.convert import convert
 from lowbit_sim.nn.rules import Rule
 from lowbit_sim.numerics.catalog import parse_format
-from lowbit_sim.ops.operand import gemm_event
+from lowbit_sim.ops.events import gemm_event
+from lowbit_sim.ops.linear import MatrixContraction
 from lowbit_sim.study.errors import StudyError
 from lowbit_sim.study.models import build
 from lowbit_sim.study.quantities import counted, with_prefix
@@ -57,7 +58,8 @@ def gemm_trace(rows: int, columns: int, reduction: int, spec: OpSpec | None) -> 
     """
     if min(rows, columns, reduction) < 0 or max(rows, columns, reduction) > LARGEST_SIZE:
         raise StudyError(f"a GEMM's sizes are 0 to 2^62, got M,N,K = {rows},{columns},{reduction}")
-    return WorkloadTrace([gemm_event("output", (rows, columns, reduction), spec and spec.output, "", 1)])
+    layout = MatrixContraction(rows=rows, columns=columns, inner=reduction)
+    return WorkloadTrace([gemm_event(layout, "output", spec and spec.output, "")])
 
 
 def model_trace(

@@ -10,17 +10,28 @@ from typing import Any, TypeVar
 
 from lowbit_sim.arith.mac import MacUnit
 from lowbit_sim.arith.spec import GemmSpec
+from lowbit_sim.numerics.catalog import parse_format
+from lowbit_sim.numerics.formats import BlockFormat
 from lowbit_sim.numerics.rounding import Rounding
-from lowbit_sim.study.config import ArmTable, Study
+from lowbit_sim.ops.contraction import Side
+from lowbit_sim.quant.quantizer import Quantizer
+from lowbit_sim.study.config import ArmTable, RuleTable, Study
+from lowbit_sim.study.gradient_config import GRADIENTS, TRANSFORMS
+from lowbit_sim.study.mac_config import FloatMacTable, MacTable
 from lowbit_sim.study.models import MODELS
 from lowbit_sim.study.numerics_config import (
     GEMM_ROLES,
     GemmTable,
     NumericsTable,
-    RoundingTable,
     gemm_spec,
     layer_mac,
+    mac_table,
+    quantizer_of,
+    takes_gradient,
+    takes_layer_key,
 )
+from lowbit_sim.study.quantizer_config import SCALES, QuantizerTable, default_scale, full_table
+from lowbit_sim.study.tables import RoundingTable
 
 Table = TypeVar("Table", bound=NumericsTable)
 
@@ -36,46 +47,63 @@ def resolved(study: Study) -> Study:
 
 
 def _arm(arm: ArmTable) -> ArmTable:
-    return _numerics(arm.model_copy(update={"rules": tuple(map(_numerics, arm.rules))}))
+    filled: dict[str, Any] = {"rules": tuple(map(_rule, arm.rules))}
+    if arm.update is not None:
+        filled["update"] = arm.update.written()
+    return _numerics(arm.model_copy(update=filled))
+
+
+def _rule(rule: RuleTable) -> RuleTable:
+    if rule.elementwise is not None:
+        return rule.model_copy(update={"elementwise": rule.elementwise.written()})
+    return _numerics(rule)
 
 
 def _numerics(table: Table) -> Table:
     if table.format is None:  # native float32, or a profile, which is spelled out in its own file
         return table
-    # What a GEMM's table leaves out is taken from the layer's, so the layer's values may only be filled in
-    # when those of the GEMMs are.
-    gemms = {role: _gemm(table, role) for role in GEMM_ROLES if getattr(table, role) is not None}
+    filled: dict[str, Any] = {**_operand_keys(table), **_mac_keys(table)}
+    if table.gradient is not None:
+        filled["gradient"] = GRADIENTS.written(table.gradient)
+    elif table.has_emulated_gradient():
+        filled["gradient_rounding"] = table.gradient_rounding or RoundingTable.of(Rounding(), "saturate")
+    if table.transform is not None:
+        filled["transform"] = TRANSFORMS.written(table.transform)
+    specs = {role: gemm_spec(table, role) for role in GEMM_ROLES}
+    if any(spec is not None and spec.block for spec in specs.values()):
+        across = table.across or FloatMacTable()
+        filled["across"] = across.written(across.build())
+    return _with_gemms(table, table.model_copy(update=filled), specs)
+
+
+def _operand_keys(table: NumericsTable) -> dict[str, Any]:
+    """Scale and granularity; those of a block format are its own."""
+    fmt = parse_format(table.format or "")
+    filled: dict[str, Any] = {}
+    if table.scale is not None:
+        filled["scale"] = SCALES.written(table.scale)
+    elif not isinstance(fmt, BlockFormat):
+        filled["scale"] = SCALES.value_of(default_scale(fmt))
+    if not isinstance(fmt, BlockFormat) or takes_layer_key(table, "granularity"):
+        filled["granularity"] = table.granularity or "tensor"
+    return filled
+
+
+def _mac_keys(table: NumericsTable) -> dict[str, Any]:
     mac = layer_mac(table)
-    keeps_chunks = all(gemm.native or gemm.chunk for gemm in gemms.values())
-    filled: dict[str, Any] = {
-        "granularity": table.granularity or "tensor",
-        "scale": table.scale or "absmax",
-        **_mac_keys(mac),
-        # An outer accumulator's width would give one to a GEMM that sums without chunks.
-        "outer_bits": mac.result_bits if mac.chunk and keeps_chunks else table.outer_bits,
-        **gemms,
-    }
-    if table.has_emulated_gradient():
-        filled["gradient_rounding"] = table.gradient_rounding or _rounding(Rounding())
-    return table.model_copy(update=filled)
+    if table.mac is not None:
+        return {"mac": table.mac.written(mac)}  # type: ignore[arg-type]
+    if not isinstance(mac, MacUnit):
+        return {"mac": FloatMacTable().written(mac)}
+    # What a GEMM's table leaves out is taken from the layer's, so an outer accumulator's width would give one to
+    # a GEMM that sums without chunks.
+    own = [gemm for role in GEMM_ROLES if (gemm := getattr(table, role)) is not None]
+    keeps_chunks = all(gemm.native or gemm.chunk or gemm.mac is not None for gemm in own)
+    outer = mac.result_bits if mac.chunk and keeps_chunks else table.outer_bits
+    return {**_short_mac(mac), "outer_bits": outer}
 
 
-def _gemm(table: NumericsTable, role: str) -> GemmTable:
-    """A GEMM's own table, with the values that it takes from the layer's."""
-    own: GemmTable = getattr(table, role)
-    gemm: GemmSpec | None = gemm_spec(table, role)
-    if gemm is None:
-        return own
-    filled = {
-        "lhs": own.lhs or table.format,
-        "rhs": own.rhs or table.format,
-        "lhs_rounding": _rounding(gemm.lhs.rounding),
-        **_mac_keys(gemm.mac),
-    }
-    return own.model_copy(update=filled)
-
-
-def _mac_keys(mac: MacUnit) -> dict[str, Any]:
+def _short_mac(mac: MacUnit) -> dict[str, Any]:
     return {
         "accumulator_bits": mac.accumulator_bits,
         "overflow": mac.overflow,
@@ -84,5 +112,75 @@ def _mac_keys(mac: MacUnit) -> dict[str, Any]:
     }
 
 
-def _rounding(rounding: Rounding) -> RoundingTable:
-    return RoundingTable(mode=rounding.mode, random_bits=rounding.random_bits)
+def _with_gemms(table: NumericsTable, filled: Table, specs: dict[str, GemmSpec | None]) -> Table:
+    """The filled table with the tables of the GEMMs that have one, or whose MAC unit is not the layer's."""
+    gemms = {}
+    for role, spec in specs.items():
+        own: GemmTable | None = getattr(table, role)
+        if spec is None or (own is None and _mac_of(filled, role) == _arithmetic(spec)):
+            continue
+        gemms[role] = _gemm(table, filled, role, spec)
+    return filled.model_copy(update=gemms)
+
+
+def _mac_of(table: NumericsTable, role: str) -> object:
+    """The arithmetic of a GEMM's MAC unit in a filled table; None if the layer's unit can't multiply its operands."""
+    try:
+        spec = gemm_spec(table, role)
+    except (ValueError, TypeError):
+        return None
+    assert spec is not None
+    return _arithmetic(spec)
+
+
+def _arithmetic(spec: GemmSpec) -> object:
+    """What two spellings of one MAC unit have in common: an outer accumulator of the inner one's width is optional."""
+    mac = spec.mac
+    return (str(mac), mac.result_bits) if isinstance(mac, MacUnit) else mac
+
+
+def _gemm(table: NumericsTable, filled: NumericsTable, role: str, spec: GemmSpec) -> GemmTable:
+    """A GEMM's own table, with the values that it takes from the layer's."""
+    own: GemmTable = getattr(table, role) or GemmTable()
+    keys: dict[str, Any] = {"rhs": _operand(table, filled, role, "rhs", own, spec.rhs)}
+    if not takes_gradient(table, role):
+        keys["lhs"] = _operand(table, filled, role, "lhs", own, spec.lhs)
+        short = isinstance(keys["lhs"], str)
+        keys["lhs_rounding"] = RoundingTable.of(spec.lhs.rounding, "saturate") if short else None
+    if own.transform is not None:
+        keys["transform"] = TRANSFORMS.written(own.transform)
+    if own.across is not None:
+        keys["across"] = own.across.written(own.across.build())
+    return own.model_copy(update={**keys, **_gemm_mac(table, filled, own, spec)})
+
+
+def _operand(
+    table: NumericsTable,
+    filled: NumericsTable,
+    role: str,
+    side: Side,
+    own: GemmTable,
+    quantizer: Quantizer,
+) -> str | QuantizerTable:
+    """An operand by its format's name where the filled layer's table says the rest, else spelled out."""
+    given = getattr(own, side)
+    if isinstance(given, QuantizerTable):
+        return full_table(quantizer, given.format)
+    name: str = given or table.format or ""
+    rounding = RoundingTable.of(quantizer.rounding, "saturate") if side == "lhs" else None
+    probe = GemmTable(**{side: name, "lhs_rounding": rounding})
+    return name if quantizer_of(filled, role, side, probe) == quantizer else full_table(quantizer, name)
+
+
+def _gemm_mac(
+    table: NumericsTable, filled: NumericsTable, own: GemmTable, spec: GemmSpec
+) -> dict[str, Any]:
+    chosen = mac_table(table, own)
+    if isinstance(spec.mac, MacUnit):
+        if own.mac is None and filled.mac is None:
+            return _short_mac(spec.mac)
+        source = chosen if isinstance(chosen, MacTable) else MacTable()
+        unset = dict.fromkeys(_short_mac(spec.mac))
+        return {**unset, "mac": source.written(spec.mac)}
+    source = chosen if isinstance(chosen, FloatMacTable) else FloatMacTable()
+    return {"mac": source.written(spec.mac)}

@@ -90,7 +90,7 @@ def test_a_profile_is_the_machines_numerics(name):
         ({"format": "bf16"}, "'bf16' is a float format, but the accumulators are integer ones"),
         ({"format": "int8", "accumulator_bits": 4}, "greater than or equal to 8"),
         ({"format": "int8", "accumulator_bits": 16.0}, "valid integer"),
-        ({"format": "int8", "overflow": "clip"}, "'wrap' or 'saturate'"),
+        ({"format": "int8", "overflow": "clip"}, "'wrap', 'saturate'"),
         (
             {"format": "int8", "gradient_rounding": {"mode": "stochastic"}},
             "needs random_bits from 1 to 32, got 0",

@@ -24,7 +24,9 @@ def test_fp32_is_native():
     assert machine_spec(EDGE, "fp32") is None
 
 
-@pytest.mark.parametrize(("name", "message"), [("int88", "did you mean"), ("bf16", "integer products only")])
+@pytest.mark.parametrize(
+    ("name", "message"), [("int88", "did you mean"), ("bf16", "whole multiples of one unit")]
+)
 def test_formats_that_can_not_be(name, message):
     with pytest.raises(StudyError, match=f"--format {name}: .*{message}"):
         machine_spec(EDGE, name)

@@ -1,0 +1,109 @@
+"""Published gradient quantisers and transforms by name: `gradient = "luq"`, `transform = "householder"`.
+
+A gradient quantiser gives the left operand of both backward GEMMs, where the output's gradient stands. Those that
+scale each sample apart do so in the grad_input GEMM only: grad_weight sums over the samples, so that its operand
+has one scale, as in StatQuant (PTQ for the gradient of the weight).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, SerializeAsAny
+
+from lowbit_sim.arith.spec import MAX_SAMPLES
+from lowbit_sim.quant.gradient import dorefa, luq, statquant, two_phase, unified_int8
+from lowbit_sim.quant.granularity import PerTensor
+from lowbit_sim.quant.householder import HouseholderTransform
+from lowbit_sim.quant.quantizer import Quantizer
+from lowbit_sim.quant.transforms import HadamardTransform, Transform
+from lowbit_sim.study.tables import Built, Choice, Strict
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientOperands:
+    """The left operands of the backward GEMMs.
+
+    Attributes:
+        grad_input, grad_weight: Their quantisers.
+        transform: Transform of the grad_input GEMM, if the method has one.
+    """
+
+    grad_input: Quantizer
+    grad_weight: Quantizer
+    transform: Transform | None = None
+
+
+def _luq(exponent_bits: int = 3, random_bits: int = 8, momentum: float | None = None) -> GradientOperands:
+    both = luq.luq(exponent_bits, random_bits=random_bits, momentum=momentum)
+    return GradientOperands(grad_input=both, grad_weight=both)
+
+
+def _dorefa(bits: int = 8, random_bits: int = 8) -> GradientOperands:
+    return GradientOperands(
+        grad_input=dorefa.dorefa_gradient(bits, random_bits=random_bits),
+        grad_weight=dorefa.dorefa_gradient(bits, random_bits=random_bits, granularity=PerTensor()),
+    )
+
+
+def _ptq(bits: int = 8, random_bits: int = 8) -> GradientOperands:
+    both = statquant.ptq(bits, random_bits=random_bits)
+    return GradientOperands(grad_input=both, grad_weight=both)
+
+
+def _psq(bits: int = 8, random_bits: int = 8) -> GradientOperands:
+    return GradientOperands(
+        grad_input=statquant.psq(bits, random_bits=random_bits),
+        grad_weight=statquant.ptq(bits, random_bits=random_bits),
+    )
+
+
+def _bhq(bits: int = 8, random_bits: int = 8) -> GradientOperands:
+    transform, quantizer = statquant.bhq(bits, random_bits=random_bits)
+    return GradientOperands(
+        grad_input=quantizer,
+        grad_weight=statquant.ptq(bits, random_bits=random_bits),
+        transform=transform,
+    )
+
+
+def _unified_int8(bits: int = 8, period: int = 1, random_bits: int = 8) -> GradientOperands:
+    both = unified_int8.direction_sensitive(bits, period=period, random_bits=random_bits)
+    return GradientOperands(grad_input=both, grad_weight=both)
+
+
+def _two_phase_fp4() -> GradientOperands:
+    phases = two_phase.two_phase_fp4()
+    return GradientOperands(grad_input=phases.grad_input, grad_weight=phases.grad_weight)
+
+
+class GradientTable(Built):
+    """A gradient quantiser and its parameters.
+
+    Attributes:
+        samples: Independent quantisations whose results are averaged (`GemmSpec.samples`).
+    """
+
+    samples: int = Field(default=1, ge=1, le=MAX_SAMPLES)
+
+
+_GRADIENTS: dict[str, Callable[..., GradientOperands]] = {
+    "luq": _luq,
+    "dorefa": _dorefa,
+    "ptq": _ptq,
+    "psq": _psq,
+    "bhq": _bhq,
+    "unified_int8": _unified_int8,
+    "two_phase_fp4": _two_phase_fp4,
+}
+GRADIENTS = Choice("gradient quantiser", "name", _GRADIENTS, GradientTable)
+GradientValue = Annotated[str | SerializeAsAny[Strict], BeforeValidator(GRADIENTS)]
+
+_TRANSFORMS: dict[str, Callable[..., Any]] = {
+    "hadamard": HadamardTransform,
+    "householder": HouseholderTransform,
+}
+TRANSFORMS = Choice("transform", "name", _TRANSFORMS)
+TransformValue = Annotated[str | SerializeAsAny[Strict], BeforeValidator(TRANSFORMS)]

@@ -1,0 +1,224 @@
+"""The MAC unit as a study's table: an integer unit, or with the key `accumulator` a floating-point one.
+
+mac = { accumulator_bits = 16, overflow = "saturate", chunk = 32, products = "drum:4" }
+mac = { accumulator = "fp16", chunk = 64, rounding = { mode = "stochastic", random_bits = 13 } }
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from lowbit_sim.arith.float_mac import FloatMacUnit
+from lowbit_sim.arith.mac import AccumulatorOverflow, MacUnit, OverflowAt, SummationOrder
+from lowbit_sim.arith.multipliers import drum_multiplier, kulkarni_multiplier, mitchell_multiplier
+from lowbit_sim.arith.products import ProductTable, load_product_table
+from lowbit_sim.arith.spec import GemmSpec
+from lowbit_sim.numerics.catalog import parse_format
+from lowbit_sim.numerics.formats import FloatFormat
+from lowbit_sim.numerics.suggest import unknown
+from lowbit_sim.quant.scaling import MinMaxScale
+from lowbit_sim.study.tables import RoundingTable, Strict, checked, float_name, table_of
+
+Bits = Annotated[int, Field(ge=8, le=64)]
+FloatName = Annotated[str, AfterValidator(float_name)]
+
+#: The published multipliers by the names that tables use.
+MULTIPLIERS = {"mitchell": mitchell_multiplier, "drum": drum_multiplier, "kulkarni": kulkarni_multiplier}
+PRODUCT_FILES = (".npy", ".csv")
+
+#: The keys of a layer's or a GEMM's table that describe an integer unit without a table of its own.
+SHORT_KEYS = ("accumulator_bits", "overflow", "chunk", "outer_bits")
+
+
+class MacTable(Strict):
+    """An integer MAC unit; the keys are those of `MacUnit`.
+
+    Attributes:
+        accumulator_bits: Left out, as wide as the operands' formats need by default (32 or 48).
+        products: An approximate multiplier, "mitchell", "drum:4" (leading bits) or "kulkarni", or a .npy or .csv
+            file of products, its path relative to the study; left out, products are exact.
+        product_bits: Width of a named multiplier's codes; 8 if left out.
+        product_signed: Whether the multiplier's codes are two's complement; true if left out.
+    """
+
+    accumulator_bits: Bits | None = None
+    overflow: AccumulatorOverflow = "wrap"
+    chunk: int = Field(default=0, ge=0)
+    outer_bits: Bits | None = None
+    overflow_at: OverflowAt = "addition"
+    truncated_bits: int = 0
+    truncation: str | None = None
+    order: SummationOrder = "sequential"
+    products: str | None = None
+    product_bits: int | None = None
+    product_signed: bool | None = None
+
+    @model_validator(mode="after")
+    def _is_valid(self) -> MacTable:
+        if self.products is None and (self.product_bits is not None or self.product_signed is not None):
+            raise ValueError("product_bits and product_signed would have no effect without products")
+        if is_file(self.products) and self.product_bits is not None:
+            raise ValueError("product_bits would have no effect: the size of the products' file gives the width")
+        # With the widest accumulator, as one that is left out depends on the operands.
+        checked(lambda: self.build(64))
+        return self
+
+    def build(self, accumulator_bits: int) -> MacUnit:
+        """The unit.
+
+        Args:
+            accumulator_bits: The accumulator's width if the table gives none.
+
+        Raises:
+            ValueError: As `MacUnit`, or a multiplier that does not exist.
+        """
+        return MacUnit(
+            accumulator_bits=self.accumulator_bits or accumulator_bits,
+            overflow=self.overflow,
+            chunk=self.chunk,
+            outer_bits=self.outer_bits,
+            overflow_at=self.overflow_at,
+            truncated_bits=self.truncated_bits,
+            truncation=self.truncation or "down",
+            order=self.order,
+            products=self._products(),
+        )
+
+    def _products(self) -> ProductTable | None:
+        if self.products is None:
+            return None
+        signed = True if self.product_signed is None else self.product_signed
+        if is_file(self.products):
+            try:
+                return load_product_table(self.products, signed=signed)
+            except OSError as error:
+                raise ValueError(f"can't read the products {self.products}: {error.strerror}") from None
+        name, colon, parameter = self.products.partition(":")
+        if name not in MULTIPLIERS:
+            files = " or ".join(PRODUCT_FILES)
+            raise ValueError(f"{unknown('multiplier', name, MULTIPLIERS)}; or a {files} file of products")
+        bits = 8 if self.product_bits is None else self.product_bits
+        if not colon:
+            return MULTIPLIERS[name](bits, signed=signed)
+        if name != "drum" or not parameter.isdecimal():
+            raise ValueError(f"only drum takes a parameter, as in 'drum:4', got products = {self.products!r}")
+        return drum_multiplier(bits, int(parameter), signed=signed)
+
+    def written(self, unit: MacUnit) -> MacTable:
+        """The table with every default that has an effect written out.
+
+        Args:
+            unit: What it builds.
+        """
+        filled: dict[str, Any] = {
+            "accumulator_bits": unit.accumulator_bits,
+            "outer_bits": unit.result_bits if unit.chunk else unit.outer_bits,
+        }
+        if unit.truncated_bits:
+            filled["truncation"] = unit.truncation
+        if unit.products is not None:
+            filled["product_signed"] = unit.products.signed
+            filled["product_bits"] = None if is_file(self.products) else unit.products.bits
+        return self.model_copy(update=filled)
+
+
+class FloatMacTable(Strict):
+    """A floating-point MAC unit; the keys are those of `FloatMacUnit`, with formats by name."""
+
+    accumulator: FloatName = "fp32"
+    rounding: RoundingTable | None = None
+    chunk: int = Field(default=0, ge=0)
+    outer: FloatName | None = None
+    order: SummationOrder = "sequential"
+    product: FloatName | None = None
+    product_rounding: RoundingTable | None = None
+    kahan: bool = False
+
+    @model_validator(mode="after")
+    def _is_valid(self) -> FloatMacTable:
+        checked(self.build)
+        return self
+
+    def build(self) -> FloatMacUnit:
+        """The unit.
+
+        Raises:
+            ValueError: As `FloatMacUnit`.
+        """
+        rounding = (self.rounding or RoundingTable(mode="nearest_even")).build("infinity")
+        product_rounding = self.product_rounding and self.product_rounding.build(rounding.overflow)
+        return FloatMacUnit(
+            accumulator=_float(self.accumulator),
+            rounding=rounding,
+            chunk=self.chunk,
+            outer=self.outer and _float(self.outer),  # type: ignore[arg-type]
+            order=self.order,
+            product=self.product and _float(self.product),  # type: ignore[arg-type]
+            product_rounding=product_rounding,
+            kahan=self.kahan,
+        )
+
+    def written(self, unit: FloatMacUnit) -> FloatMacTable:
+        """The table with every default that has an effect written out.
+
+        Args:
+            unit: What it builds.
+        """
+        filled: dict[str, Any] = {"rounding": RoundingTable.of(unit.rounding)}
+        if unit.chunk and self.outer is None:
+            filled["outer"] = self.accumulator
+        if self.product is not None:
+            filled["product_rounding"] = RoundingTable.of(unit.rounding_of_products)
+        return self.model_copy(update=filled)
+
+
+def _float(name: str) -> FloatFormat:
+    fmt = parse_format(name)
+    assert isinstance(fmt, FloatFormat)
+    return fmt
+
+
+def is_file(products: str | None) -> bool:
+    """Whether products are those of a file, not of a published multiplier."""
+    return products is not None and products.endswith(PRODUCT_FILES)
+
+
+def _mac(value: Any) -> Any:
+    if isinstance(value, dict):
+        return table_of(FloatMacTable if "accumulator" in value else MacTable, value)
+    return value
+
+
+MacValue = Annotated[MacTable | FloatMacTable, BeforeValidator(_mac)]
+
+
+def check_products(spec: GemmSpec) -> None:
+    """Refuse a table of products that has no row for some of the operands' codes.
+
+    Raises:
+        ValueError: Naming the operand.
+    """
+    products = spec.mac.products if isinstance(spec.mac, MacUnit) else None
+    if products is None:
+        return
+    low, high = products.code_range
+    for side in ("lhs", "rhs"):
+        smallest, largest = _integers(getattr(spec, side))
+        if smallest < low or largest > high:
+            raise ValueError(
+                f"{side} has codes from {smallest} to {largest}, but the products of {products} are of codes from "
+                f"{low} to {high}"
+            )
+
+
+def _integers(quantizer: Any) -> tuple[int, int]:
+    """The range of the whole numbers that a quantiser hands to the multiplier: codes less zero points."""
+    fmt = quantizer.element_format
+    largest = int(fmt.max_value / fmt.unit)
+    if isinstance(quantizer.scale, MinMaxScale):
+        span = fmt.qmax - fmt.qmin
+        return -span, span
+    smallest = getattr(fmt, "qmin", -largest)
+    return int(smallest), largest

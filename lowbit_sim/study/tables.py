@@ -1,0 +1,239 @@
+"""What the tables of a study are made of: strict models, choices by name, and tables made from signatures.
+
+A *choice* is a name, or a table whose key names the choice and whose other keys are its parameters:
+
+    scale = "percentile"                   scale = { rule = "percentile", percentile = 99.9 }
+
+The parameters are those of the class or function that the name stands for, with its defaults.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model, model_validator
+
+from lowbit_sim.numerics.catalog import parse_format
+from lowbit_sim.numerics.formats import FloatFormat
+from lowbit_sim.numerics.rounding import Overflow, Rounding
+from lowbit_sim.numerics.suggest import unknown
+
+
+class Strict(BaseModel):
+    """A table: unknown keys, converted types, NaN and infinity are errors."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+AnyTable = TypeVar("AnyTable", bound=Strict)
+
+
+class TableError(ValueError):
+    """What is wrong with a table that a validator has read by itself.
+
+    Attributes:
+        model: The table's type.
+        error: The errors, with locations inside the table.
+    """
+
+    def __init__(self, model: type[Strict], error: ValidationError) -> None:
+        super().__init__("; ".join(_in_words(dict(e)) for e in error.errors()))
+        self.model, self.error = model, error
+
+
+def _in_words(error: dict[str, Any]) -> str:
+    where = ".".join(map(str, error["loc"]))
+    return f"{where}: {error['msg']}" if where else error["msg"]
+
+
+def table_of(model: type[AnyTable], value: Any) -> AnyTable:
+    """A table of a type.
+
+    Raises:
+        TableError: Keys or values that can't be.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise TableError(model, error) from None
+
+
+def checked(build: Callable[[], Any]) -> None:
+    """Build the real object, so that what can't be is found when a file is read.
+
+    Raises:
+        ValueError: It can't be built.
+    """
+    try:
+        build()
+    except TypeError as error:  # which pydantic would not take for a wrong value
+        raise ValueError(str(error)) from error
+
+
+class RoundingTable(Strict):
+    """A rounding: mode, the random bits of a stochastic one, and what lies beyond the largest value.
+
+    Attributes:
+        mode, random_bits: As in `Rounding`.
+        overflow: As in `Rounding`; left out, operands saturate and float accumulators go to infinity.
+    """
+
+    mode: str
+    random_bits: int = 0
+    overflow: Overflow | None = None
+
+    @model_validator(mode="after")
+    def _is_valid(self) -> RoundingTable:
+        self.build()
+        return self
+
+    def build(self, overflow: Overflow = "saturate") -> Rounding:
+        """The rounding, with the overflow of the place where it stands if the table gives none."""
+        return Rounding(self.mode, random_bits=self.random_bits, overflow=self.overflow or overflow)
+
+    @staticmethod
+    def of(rounding: Rounding, usual: Overflow | None = None) -> RoundingTable:
+        """The table of a rounding; it does not mention the overflow that is usual in its place."""
+        overflow = None if rounding.overflow == usual else rounding.overflow
+        return RoundingTable(mode=str(rounding.mode), random_bits=rounding.random_bits, overflow=overflow)
+
+
+def format_name(name: str) -> str:
+    """A format's name as it is.
+
+    Raises:
+        ValueError: There is no such format.
+    """
+    parse_format(name)
+    return name
+
+
+def float_name(name: str) -> str:
+    """The name of a floating-point format.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    if not isinstance(parse_format(name), FloatFormat):
+        raise ValueError(f"{name!r} is no floating-point format, as a float accumulator and its products have")
+    return name
+
+
+class Built(Strict):
+    """A table whose keys are the parameters of a class or function; made by `signature_table`."""
+
+    builder: ClassVar[Callable[..., Any]]
+    key: ClassVar[str]
+
+    def build(self) -> Any:
+        """What the class or function makes of the parameters."""
+        return type(self).builder(**{name: getattr(self, name) for name in type(self).parameters()})
+
+    @classmethod
+    def parameters(cls) -> list[str]:
+        """The keys that are parameters."""
+        return list(inspect.signature(cls.builder).parameters)
+
+    @model_validator(mode="after")
+    def _is_valid(self) -> Built:
+        checked(self.build)
+        return self
+
+
+def signature_table(
+    key: str, name: str, build: Callable[..., Any], base: type[Built] = Built
+) -> type[Built]:
+    """The table type of a choice.
+
+    Args:
+        key: The key that holds the name of the choice.
+        name: That name.
+        build: A class or function whose parameters are plain values.
+        base: What the tables of this choice share.
+    """
+    hints = get_type_hints(build)
+    fields: dict[str, Any] = {key: (Literal[name], name)}
+    for parameter in inspect.signature(build).parameters.values():
+        default = ... if parameter.default is parameter.empty else parameter.default
+        fields[parameter.name] = (hints[parameter.name], default)
+    model = create_model(f"{name}_{key}_table", __base__=base, **fields)
+    # `staticmethod`, as a function that is a class's attribute would be bound.
+    model.builder, model.key = staticmethod(build) if inspect.isfunction(build) else build, key
+    return model
+
+
+class Choice:
+    """A key that takes a name or a table; used as a validator, it leaves names as they are and reads tables.
+
+    Args:
+        what: What is chosen, in words.
+        key: The key of the table that holds the name.
+        builders: The class or function of each name.
+        base: What the tables share.
+    """
+
+    def __init__(
+        self, what: str, key: str, builders: Mapping[str, Callable[..., Any]], base: type[Built] = Built
+    ) -> None:
+        self.what, self.key, self.builders = what, key, dict(builders)
+        self.tables = {name: signature_table(key, name, build, base) for name, build in builders.items()}
+
+    def __call__(self, value: Any) -> Any:
+        """A name that needs no parameters, a table of this choice, or None.
+
+        Raises:
+            ValueError: Anything else.
+        """
+        if isinstance(value, dict):
+            if self.key not in value:
+                raise ValueError(f"the key {self.key!r} is missing: the {self.what}, {self._known()}")
+            return table_of(self._type(value[self.key]), value)
+        if isinstance(value, str):
+            self.table(value)
+        elif value is not None and not isinstance(value, tuple(self.tables.values())):
+            raise ValueError(
+                f"expected the name of a {self.what} or a table with the key {self.key!r}, got {value!r}"
+            )
+        return value
+
+    def _known(self) -> str:
+        return f"one of {', '.join(sorted(self.tables))}"
+
+    def _type(self, name: object) -> type[Built]:
+        if not isinstance(name, str) or name not in self.tables:
+            raise ValueError(unknown(self.what, name, self.tables))
+        return self.tables[name]
+
+    def table(self, value: str | Strict) -> Any:
+        """The table of a choice, with its defaults.
+
+        Raises:
+            ValueError: An unknown name, or one that needs parameters.
+        """
+        if not isinstance(value, str):
+            return value
+        model = self._type(value)
+        needed = [name for name, field in model.model_fields.items() if field.is_required()]
+        if needed:
+            keys = ", ".join(f"{name} = ..." for name in needed)
+            raise ValueError(
+                f"{self.what} {value!r} has parameters: write {{ {self.key} = {value!r}, {keys} }}"
+            )
+        return model()
+
+    def build(self, value: str | Strict) -> Any:
+        """What a choice stands for."""
+        return self.table(value).build()
+
+    def written(self, value: str | Strict) -> str | Strict:
+        """A choice with its defaults written out: a table, or the name where it has no parameter with a value."""
+        table = self.table(value)
+        rest = table.model_dump(exclude_none=True, exclude={self.key})
+        return table if rest else getattr(table, self.key)
+
+    def value_of(self, built: Any) -> str | Strict:
+        """The choice that an object of one of the classes stands for, written out."""
+        name = next(name for name, build in self.builders.items() if build is type(built))
+        return self.written(self.tables[name](**vars(built)))

@@ -1,0 +1,104 @@
+"""Numerics outside of the GEMMs: what element-wise modules put out, and in which formats weights are updated.
+
+elementwise = { output = "bf16", grad_input = { format = "fp8_e5m2", rounding = {...} } }
+update = { weight = "bf16", momentum = "bf16", rounding = { mode = "stochastic", random_bits = 16 } }
+"""
+
+from __future__ import annotations
+
+from pydantic import model_validator
+
+from lowbit_sim.ops.elementwise import ElementwiseSpec
+from lowbit_sim.quant.quantizer import Quantizer
+from lowbit_sim.study.quantizer_config import OperandValue, QuantizerTable, build_quantizer, full_table
+from lowbit_sim.study.tables import RoundingTable, Strict, checked
+from lowbit_sim.training.update_spec import StateReads, UpdateSpec
+
+
+class ElementwiseTable(Strict):
+    """The formats of modules without GEMMs; what is left out stays in float32.
+
+    Attributes:
+        output: What such a module puts out.
+        grad_input: The gradient that it hands back.
+    """
+
+    output: OperandValue | None = None
+    grad_input: OperandValue | None = None
+
+    @model_validator(mode="after")
+    def _is_valid(self) -> ElementwiseTable:
+        if self.output is None and self.grad_input is None:
+            raise ValueError("give output, grad_input or both")
+        checked(self.build)
+        return self
+
+    def build(self) -> ElementwiseSpec:
+        """The numerics.
+
+        Raises:
+            ValueError, TypeError: As `Quantizer` and `ElementwiseSpec`.
+        """
+        given = {key: getattr(self, key) for key in ("output", "grad_input")}
+        return ElementwiseSpec(**{key: v and build_quantizer(v) for key, v in given.items()})
+
+    def written(self) -> ElementwiseTable:
+        """The table with every default written out."""
+        spec = self.build()
+        return self.model_copy(update=_written(self, spec, ("output", "grad_input")))
+
+
+class UpdateTable(Strict):
+    """The formats in which SGD keeps and reads its tensors; what is left out stays in float32.
+
+    Floats, fixed-point numbers and posits are casts without a scale unless a table gives one.
+
+    Attributes:
+        weight, momentum, gradient: As in `UpdateSpec`.
+        rounding: Rounding of those that give none.
+        state_reads: As in `UpdateSpec`.
+    """
+
+    weight: OperandValue | None = None
+    momentum: OperandValue | None = None
+    gradient: OperandValue | None = None
+    rounding: RoundingTable | None = None
+    state_reads: StateReads = "rounded"
+
+    @model_validator(mode="after")
+    def _is_valid(self) -> UpdateTable:
+        operands = [value for key in _KEPT if (value := getattr(self, key)) is not None]
+        if not operands:
+            raise ValueError(f"give one or more of {', '.join(_KEPT)}")
+        if self.rounding is not None and all(isinstance(o, QuantizerTable) and o.rounding for o in operands):
+            raise ValueError("rounding would have no effect: every tensor has its own")
+        checked(self.build)
+        return self
+
+    def build(self) -> UpdateSpec:
+        """The numerics.
+
+        Raises:
+            ValueError, TypeError: As `Quantizer` and `UpdateSpec`.
+        """
+        rounding = (self.rounding or RoundingTable(mode="nearest_even")).build()
+        given = {key: getattr(self, key) for key in _KEPT}
+        built = {key: v and build_quantizer(v, rounding=rounding, cast=True) for key, v in given.items()}
+        return UpdateSpec(**built, state_reads=self.state_reads)
+
+    def written(self) -> UpdateTable:
+        """The table with every default written out, in the tensors' own tables."""
+        spec = self.build()
+        return self.model_copy(update={**_written(self, spec, _KEPT), "rounding": None})
+
+
+_KEPT = ("weight", "momentum", "gradient")
+
+
+def _written(table: Strict, spec: object, keys: tuple[str, ...]) -> dict[str, QuantizerTable]:
+    filled = {}
+    for key in keys:
+        value, quantizer = getattr(table, key), getattr(spec, key)
+        if isinstance(quantizer, Quantizer):
+            filled[key] = full_table(quantizer, value if isinstance(value, str) else value.format)
+    return filled
