@@ -12,7 +12,7 @@ WORKERS ?= 2
 # Idle OpenMP threads sleep: spinning ones take the cores from the other worker.
 PYTEST  := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help install install-dev format lint typecheck test test-all mutate bench demo gpu clean
+.PHONY: help install install-dev format lint typecheck test test-all mutate bench demo docs gpu clean
 
 help:
 	@echo "make demo       install, then compare fp32, INT8 and INT4 training on real images (about two minutes)"
@@ -20,6 +20,7 @@ help:
 	@echo "make test-all   and those that take minutes"
 	@echo "make mutate     breaks the arithmetic line by line and sees the tests fail (about an hour)"
 	@echo "make lint       style and types;  make format rewrites the style"
+	@echo "make docs       builds the documentation into site/"
 	@echo "make bench      speed next to other implementations"
 	@echo "make gpu        everything that needs a CUDA device; resumable, writes experiments/records"
 
@@ -35,9 +36,17 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev,oracle,test]'
 	@touch $(VENV)/.installed $@
 
+$(VENV)/.installed-docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[docs]'
+	@touch $(VENV)/.installed $@
+
 install: $(VENV)/.installed
 
 install-dev: $(VENV)/.installed-dev
+
+# Its pages' examples are run by tests/test_docs.py.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 demo: install
 	$(BIN)/lowbit-sim compare
@@ -72,5 +81,5 @@ gpu:
 	$(PYTHON) benchmarks/gpu.py
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) build site *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -58,7 +58,9 @@ def vector_notes(event: VectorEvent, profile: HardwareProfile) -> list[str]:
 
 
 def _vector_unit_note(event: GemmEvent, profile: HardwareProfile) -> str:
-    note = "native float GEMMs run on the vector unit: the array has no float mode"
+    formats = list(dict.fromkeys((event.lhs.format, event.rhs.format)))
+    what = "native float GEMMs run" if formats == ["fp32"] else f"GEMMs of {' and '.join(formats)} run"
+    note = f"{what} on the vector unit: the array has no float mode"
     has_narrower = bool(profile.array.widths("float"))
     return f"{note} of {max(event.lhs.bits, event.rhs.bits)} bits or more" if has_narrower else note
 

@@ -130,7 +130,7 @@ def _overridden(
     """The study with the command line's values in place of its own, checked like a file's."""
     from lowbit_sim.study.load_study import parse_study
 
-    table = study.model_dump(exclude_defaults=True)
+    table = study.model_dump(exclude_none=True)
     if data is not None:
         table["data"]["name"] = data
     if profiles:
@@ -325,6 +325,9 @@ def vectors(
     format: Annotated[
         str | None, typer.Option(metavar="NAME", help="Operands' format, in place of a profile.")
     ] = None,
+    numerics: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Or a TOML file with the keys of a study's arm.")
+    ] = None,
     accumulator_bits: Annotated[int | None, typer.Option(help="With --format.")] = None,
     overflow: Annotated[str | None, typer.Option(help="With --format: wrap or saturate.")] = None,
     chunk: Annotated[int | None, typer.Option(help="With --format: products in a chunk.")] = None,
@@ -352,39 +355,52 @@ def vectors(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the file and its schema go.")] = Path(
         "vectors"
     ),
+    memh: Annotated[
+        bool, typer.Option("--memh", help="Write plain .hex files too, for Verilog's $readmemh.")
+    ] = False,
     schema: Annotated[bool, typer.Option("--schema", help="Print the file's JSON schema and stop.")] = False,
 ) -> None:
     """Write golden vectors of a layer: operands, accumulators and results of its three GEMMs, as hex in JSON."""
-    from lowbit_sim.study import vectors as golden
+    from lowbit_sim.study.vectors.dot import TRACES
+    from lowbit_sim.study.vectors.layer import layer_vectors
+    from lowbit_sim.study.vectors.options import spec_of_file, spec_of_options
+    from lowbit_sim.study.vectors.sample import DEFAULT_SIZES, model_sample, random_sample
+    from lowbit_sim.study.vectors.schema import json_schema
+    from lowbit_sim.study.vectors.write import write_vectors
 
     if schema:
-        typer.echo(golden.json_schema(), nl=False)
+        typer.echo(json_schema(), nl=False)
         return
     if random_bits is not None and format is None:
         raise typer.BadParameter("--random-bits goes with --format: a profile brings its own rounding")
-    if model is None and layer not in golden.DEFAULT_SIZES:
+    if model is None and layer not in DEFAULT_SIZES:
         raise typer.BadParameter(f"--layer is linear or conv2d, or with --model a layer of it; got {layer!r}")
     if model is not None and sizes is not None:
         raise typer.BadParameter("--sizes are those of a random layer: leave them or --model out")
-    if trace not in golden.TRACES:
-        raise typer.BadParameter(f"--trace is one of {', '.join(golden.TRACES)}; got {trace!r}")
-    spec = golden.spec_of_options(
-        {
-            "profile": profile,
-            "format": format or (None if profile else "int8"),
-            "accumulator_bits": accumulator_bits,
-            "overflow": overflow,
-            "chunk": chunk,
-            "outer_bits": outer_bits,
-            "gradient_rounding": random_bits and {"mode": "stochastic", "random_bits": random_bits},
-        }
-    )
-    if model is None:
-        sample = golden.random_sample(layer, sizes or golden.DEFAULT_SIZES[layer], seed)
+    if trace not in TRACES:
+        raise typer.BadParameter(f"--trace is one of {', '.join(TRACES)}; got {trace!r}")
+    options = {
+        "profile": profile,
+        "format": format,
+        "accumulator_bits": accumulator_bits,
+        "overflow": overflow,
+        "chunk": chunk,
+        "outer_bits": outer_bits,
+        "gradient_rounding": random_bits and {"mode": "stochastic", "random_bits": random_bits},
+    }
+    if numerics is not None:
+        given = [f"--{key.replace('_', '-')}" for key, value in options.items() if value is not None]
+        if given:
+            raise typer.BadParameter(f"--numerics is a whole table: write {', '.join(given)} into it")
+        spec = spec_of_file(numerics)
     else:
-        sample = golden.model_sample(model, layer, spec, data=data, batch=batch, seed=seed)
-    written = golden.layer_vectors(sample, spec, seed=seed, trace=trace, traced=traced)  # type: ignore[arg-type]
-    path = golden.write_vectors(written, out)
+        spec = spec_of_options(options | {"format": format or (None if profile else "int8")})
+    if model is None:
+        sample = random_sample(layer, sizes or DEFAULT_SIZES[layer], seed)
+    else:
+        sample = model_sample(model, layer, spec, data=data, batch=batch, seed=seed)
+    written = layer_vectors(sample, spec, seed=seed, trace=trace, traced=traced)  # type: ignore[arg-type]
+    path = write_vectors(written, out, memh=memh)
     overflows = sum(gemm.overflows for gemm in written.gemms)
     typer.echo(f"Wrote {path}: {len(written.gemms)} GEMMs, {overflows} additions overflowed")
 

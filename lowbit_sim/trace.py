@@ -74,8 +74,9 @@ class GemmEvent:
         M, N, K: Rows of the left operand, columns of the right one, reduction length. May be 0.
         lhs, rhs: The operands' formats.
         accumulator_bits: Width of the inner accumulator in bits.
-        overflow: What the accumulator does at its limit, "wrap" or "saturate"; "float" for a native GEMM.
-        chunk: Length of a chunk of the reduction, 0 for one chunk.
+        overflow: What the accumulator does at its limit, "wrap", "saturate" or "saturate_symmetric"; "float" for a
+            floating-point one, and so for a native GEMM.
+        chunk: Length of a chunk of the reduction, or of a block that shares a scale; 0 for one chunk.
         outer_bits: Width of the accumulator of the chunks' sums in bits.
         layer: Module path of the layer.
         count: How many such GEMMs ran.

@@ -99,7 +99,7 @@ MUTANTS: list[Mutant] = [
     ),
     *_group(
         "lowbit_sim/numerics/table_kernel.py",
-        ("tests/numerics/test_encode.py", "tests/numerics/test_table_formats.py"),
+        ("tests/contract/test_formats.py",),
         (
             "ties between table values go up",
             "return y > threshold or (y == threshold and not low_takes_tie)",

@@ -259,7 +259,7 @@ def accumulate(a, b, chunk, formats, modes, rules, block, draws, strides, out, c
         first = (task % blocks) * block
         width = min(block, columns - first)
         inner, outer, scratch = np.zeros(width), np.zeros(width), np.empty(width)
-        inner_correction, outer_correction = np.zeros(width), np.zeros(width)
+        inner_correction, outer_correction = np.empty(width), np.full(width, -0.0)
         terms = np.empty((min(chunk, reduction) if tree else 1, width))
         elements = strides[0] + i * strides[1] + np.arange(first, first + width) * strides[2]
         random = (

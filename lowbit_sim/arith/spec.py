@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from lowbit_sim.arith.float_mac import FloatMacUnit
 from lowbit_sim.arith.mac import MacUnit
-from lowbit_sim.numerics.formats import FloatFormat, Format
+from lowbit_sim.numerics.formats import BlockFormat, FixedFormat, FloatFormat, Format
 from lowbit_sim.numerics.rounding import Rounding
 from lowbit_sim.numerics.whole import is_whole
 from lowbit_sim.quant.granularity import Granularity, PerTensor
@@ -44,7 +44,7 @@ class GemmSpec:
         across: With block scales, the accumulator of the blocks' scaled sums.
         transform: Applied to both operands as real matrices before they are quantised.
         samples: Independent quantisations of the left operand whose results are averaged (SMP of LUQ, Chmiel et
-            al. 2021): the variance of stochastic rounding falls by this factor, the GEMM runs that often.
+            al. 2023): the variance of stochastic rounding falls by this factor, the GEMM runs that often.
 
     Raises:
         ValueError: A format that the MAC unit can't multiply, blocks of different sizes on the two sides, or more
@@ -102,8 +102,13 @@ def _default_mac(quantizer: Quantizer) -> MacUnit | FloatMacUnit:
     return MacUnit(accumulator_bits=32 if fmt.max_value <= 255 * fmt.unit else 48)
 
 
-def _has_range_of_float32(fmt: Format) -> bool:
-    return isinstance(fmt, FloatFormat) and fmt.exponent_bits == 8
+def _default_scale(given: Format) -> ScaleRule:
+    fmt = Quantizer(given).format
+    as_it_is = given is not fmt or isinstance(fmt, FixedFormat)  # not the same object: a number of qtorch's
+    if isinstance(fmt, BlockFormat):
+        return AbsMaxScale()
+    wide = isinstance(fmt, FloatFormat) and fmt.exponent_bits == 8
+    return FixedScale(1.0) if as_it_is or wide else AbsMaxScale()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,11 +147,12 @@ class OpSpec:
             gradient_rounding: Rounding of grad_output in the two backward GEMMs; everything else rounds to
                 nearest even.
             granularity: Of every quantiser.
-            scale: Scale rule of every quantiser; by default absmax, but none (a fixed 1) for formats with float32's
-                exponent range: scaled to its largest values, their products would overflow a float32.
+            scale: Scale rule of every quantiser; by default absmax, but none (a fixed 1) for fixed point and for
+                qtorch's numbers, which mean values as they are, and for formats with float32's exponent range:
+                scaled to its largest values, their products would overflow a float32.
         """
         if scale is None:
-            scale = FixedScale(1.0) if _has_range_of_float32(format) else AbsMaxScale()
+            scale = _default_scale(format)
         value = Quantizer(format, granularity=granularity, scale=scale)
         gradient = Quantizer(format, granularity=granularity, scale=scale, rounding=gradient_rounding)
         mac = _default_mac(value) if mac is None else mac

@@ -68,6 +68,12 @@ def _counts(path: str, gemm: str, tally: GemmTally) -> GemmCounts:
     )
 
 
+def operand_counts(counts: Sequence[GemmCounts]) -> OperandCounts:
+    """What quantising lost over all operands."""
+    sides = [side for c in counts for side in (c.lhs, c.rhs) if side is not None]
+    return sum(sides, start=OperandCounts(elements=0))
+
+
 def reset_counts(model: nn.Module) -> None:
     """Start counting anew."""
     for layer in model.modules():

@@ -20,11 +20,22 @@ def set_shard(model: nn.Module, shard: Shard | None) -> None:
         shard: The slice, `Shard.of(group)`; None for the whole batch.
 
     Raises:
-        ValueError: A model of which nothing is emulated.
+        ValueError: A model of which nothing is emulated, or an emulated recurrent layer.
     """
     runners = [m for m in model.modules() if isinstance(m, EmulatedLayer)]
     roundings = [rounding for _, rounding in attachments(model)]
     if not runners and not roundings:
         raise ValueError("nothing of the model is emulated: convert it before you shard its batch")
+    if shard is not None:
+        _refuse_sequences(model)
     for runner in (*runners, *roundings):
         runner.shard = shard
+
+
+def _refuse_sequences(model: nn.Module) -> None:
+    for path, module in model.named_modules():
+        if isinstance(module, EmulatedLayer) and isinstance(module, nn.RNNBase):
+            raise ValueError(
+                f"layer {path!r}, an emulated {type(module).__name__}, runs over rows in the order of steps and then "
+                "samples, so a slice of the batch is no slice of its rows: keep it native, or use its cells"
+            )

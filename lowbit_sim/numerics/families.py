@@ -1,4 +1,4 @@
-"""Names with parameters: "fixed<8,6>", "bfp<8,32>", "posit<8,1>", "log<3,4>"."""
+"""Names with parameters: "fixed<8,6>", "float<6,9>", "bfp<8,32>", "posit<8,1>", "log<3,4>"."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from lowbit_sim.numerics.block_formats import block_floating_point
-from lowbit_sim.numerics.formats import BlockFormat, FixedFormat, Format, LogFormat, PositFormat
+from lowbit_sim.numerics.formats import BlockFormat, FixedFormat, FloatFormat, Format, LogFormat, PositFormat
 
 
 def _fixed(word_length: str, fraction_length: str, kind: str = "") -> FixedFormat:
@@ -35,12 +35,30 @@ def _log(exponent_bits: str, radix: str = "2", bias: str = "", kind: str = "") -
     )
 
 
-_BUILDERS: dict[str, Callable[..., Format]] = {"fixed": _fixed, "bfp": _bfp, "posit": _posit, "log": _log}
+def _float(exponent_bits: str, mantissa_bits: str, bias: str = "") -> FloatFormat:
+    """As IEEE 754 lays out its interchange formats: infinities, NaN, subnormals, bias 2^(exponent_bits - 1) - 1."""
+    exponents = int(exponent_bits)
+    own = int(bias) if bias else (1 << (exponents - 1)) - 1
+    parameters = f"{exponents},{int(mantissa_bits)}" + (f",{own}" if bias else "")
+    return FloatFormat(
+        exponent_bits=exponents, mantissa_bits=int(mantissa_bits), bias=own, name=f"float<{parameters}>"
+    )
+
+
+_BUILDERS: dict[str, Callable[..., Format]] = {
+    "fixed": _fixed,
+    "float": _float,
+    "bfp": _bfp,
+    "posit": _posit,
+    "log": _log,
+}
 
 #: What the families' names look like, for messages.
 FAMILIES = (
     "fixed<word_length,fraction_length>",
     "fixed<word_length,fraction_length,symmetric>",
+    "float<exponent_bits,mantissa_bits>",
+    "float<exponent_bits,mantissa_bits,bias>",
     "bfp<word_length>",
     "bfp<word_length,block>",
     "bfp<word_length,dim=axis>",

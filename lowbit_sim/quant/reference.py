@@ -15,6 +15,17 @@ def smallest_tensor_scale(fmt: FloatFormat) -> float:
     return 2.0 ** (-126 - min(lowest, 0))
 
 
+def float_block_code(block_absmax: float, tensor_absmax: float, fmt: BlockFormat) -> tuple[int, float]:
+    """The code of a block's scale as it is stored, and the tensor scale; see `float_block_scale`."""
+    assert isinstance(fmt.scale, FloatFormat)
+    tensor_scale = 1.0
+    if fmt.tensor_scale and tensor_absmax:
+        bound = float32(fmt.element.max_value * fmt.scale.max_value)
+        tensor_scale = max(float32(tensor_absmax / bound), smallest_tensor_scale(fmt.scale))
+    quotient = float32(float32(block_absmax / fmt.element.max_value) / tensor_scale)
+    return float_code(quotient, fmt.scale, Rounding()), tensor_scale
+
+
 def float_block_scale(block_absmax: float, tensor_absmax: float, fmt: BlockFormat) -> float:
     """The effective scale of a block whose format has float scales; 0 where the block's scale rounds to 0.
 
@@ -29,10 +40,6 @@ def float_block_scale(block_absmax: float, tensor_absmax: float, fmt: BlockForma
         fmt: A block format with a `FloatFormat` as scale.
     """
     assert isinstance(fmt.scale, FloatFormat)
-    tensor_scale = 1.0
-    if fmt.tensor_scale and tensor_absmax:
-        bound = float32(fmt.element.max_value * fmt.scale.max_value)
-        tensor_scale = max(float32(tensor_absmax / bound), smallest_tensor_scale(fmt.scale))
-    quotient = float32(float32(block_absmax / fmt.element.max_value) / tensor_scale)
-    block = float_value(float_code(quotient, fmt.scale, Rounding()), fmt.scale)
+    code, tensor_scale = float_block_code(block_absmax, tensor_absmax, fmt)
+    block = float_value(code, fmt.scale)
     return max(float32(block * tensor_scale), MIN_SCALE) if block else 0.0

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from torch import nn
 
 import hw_models
+from lowbit_sim.arith.spec import OpSpec
 from lowbit_sim.nn.convert import UnsupportedModuleError, convert
 from lowbit_sim.nn.rules import Rule, UnusedRuleError
+from lowbit_sim.ops.elementwise import ElementwiseSpec
 from lowbit_sim.study import describe
-from lowbit_sim.study.config import ArmTable, Study
+from lowbit_sim.study.config import ArmTable, RuleTable, Study
 from lowbit_sim.study.data import Dataset
 from lowbit_sim.study.errors import StudyError
 from lowbit_sim.study.models import build
@@ -24,9 +26,10 @@ from lowbit_sim.training.settings import TrainingSettings, build_optimizer
 from lowbit_sim.training.workload import trace_training_step
 
 
-def settings(study: Study, seed: int) -> TrainingSettings:
+def settings(study: Study, arm: ArmTable, seed: int) -> TrainingSettings:
     """The hyperparameters of one run."""
-    return TrainingSettings(**study.training.model_dump(), seed=seed)
+    update = None if arm.update is None else arm.update.build()
+    return TrainingSettings(**study.training.model_dump(), seed=seed, update=update)
 
 
 def recipes(arm: ArmTable) -> list[Recipe]:
@@ -43,11 +46,15 @@ def build_arm(study: Study, arm: ArmTable, data: Dataset, seed: int) -> nn.Modul
     model = build(
         study.model.name, data.in_channels, data.classes, data.image_size, width=study.model.width, seed=seed
     )
-    rules = [Rule(rule.path, op_spec(rule)) for rule in arm.rules]
+    rules = [Rule(rule.path, _rule_spec(rule)) for rule in arm.rules]
     try:
         return convert(model, [*rules, Rule("*", op_spec(arm))], seed=seed)
     except (UnusedRuleError, UnsupportedModuleError) as error:
         raise StudyError(f"arm {arm.name!r}: {error}") from None
+
+
+def _rule_spec(rule: RuleTable) -> OpSpec | ElementwiseSpec | None:
+    return op_spec(rule) if rule.elementwise is None else rule.elementwise.build()
 
 
 def priced_arm(
@@ -56,15 +63,16 @@ def priced_arm(
     """An arm without runs: its numerics in words, and one training step priced on every machine.
 
     Raises:
-        StudyError: As `build_arm`.
+        StudyError: As `build_arm`, or numerics that don't fit the tensors of a layer.
     """
     spec = op_spec(arm)
     trace = _trace(study, arm, data)
     by_rule = f" ({counted(len(arm.rules), 'rule')})" if arm.rules else ""
+    update = f", update {describe.update(arm.update.build())}" if arm.update is not None else ""
     return ArmResult(
         name=arm.name,
-        native=spec is None and all(rule.native for rule in arm.rules),
-        operands=describe.operands(spec) + by_rule,
+        native=arm.is_native,
+        operands=describe.operands(spec) + update + by_rule,
         accumulator=describe.accumulator(spec) + by_rule,
         gradient_rounding=describe.gradient_rounding(spec),
         prices=tuple(price(trace, profile) for profile in profiles),
@@ -75,9 +83,13 @@ def _trace(study: Study, arm: ArmTable, data: Dataset) -> WorkloadTrace:
     seed = study.seeds[0]
     model = build_arm(study, arm, data, seed)
     batch = data.train.first(study.training.batch_size)
-    return trace_training_step(
-        model, batch.inputs, batch.targets, build_optimizer(model, settings(study, seed))
-    )
+    optimizer = build_optimizer(model, settings(study, arm, seed))
+    try:
+        return trace_training_step(model, batch.inputs, batch.targets, optimizer)
+    except (
+        ValueError
+    ) as error:  # a scale along an axis that a layer's tensor lacks, or that its GEMM sums over
+        raise StudyError(f"arm {arm.name!r}: {error}") from error
 
 
 def price(trace: WorkloadTrace, profile: hw_models.HardwareProfile) -> Price:

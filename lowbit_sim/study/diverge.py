@@ -28,6 +28,7 @@ from lowbit_sim.numerics.suggest import unknown
 from lowbit_sim.ops.backend import using_backend
 from lowbit_sim.ops.capture import capture
 from lowbit_sim.study.arms import build_arm
+from lowbit_sim.study.arms import settings as arm_settings
 from lowbit_sim.study.config import Study
 from lowbit_sim.study.data import Dataset, load
 from lowbit_sim.study.divergence import Divergence, first_divergence
@@ -153,8 +154,8 @@ def _of_study(
     if arm_name not in arms:
         raise StudyError(f"side {side!r}: {unknown('arm', arm_name, arms)}")
     data = load(study.data.name, setup.data_root, limit=study.data.limit, test_limit=study.data.test_limit)
-    settings = TrainingSettings(**study.training.model_dump(), seed=setup.seed)
-    return build_arm(study, arms[arm_name], data, setup.seed), data, settings
+    arm = arms[arm_name]
+    return build_arm(study, arm, data, setup.seed), data, arm_settings(study, arm, setup.seed)
 
 
 def _numerics(what: str, side: str) -> OpSpec:

@@ -7,6 +7,7 @@ has one scale, as in StatQuant (PTQ for the gradient of the weight).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -19,7 +20,7 @@ from lowbit_sim.quant.granularity import PerTensor
 from lowbit_sim.quant.householder import HouseholderTransform
 from lowbit_sim.quant.quantizer import Quantizer
 from lowbit_sim.quant.transforms import HadamardTransform, Transform
-from lowbit_sim.study.tables import Built, Choice, Strict
+from lowbit_sim.study.tables import Choice, Strict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,7 @@ def _luq(exponent_bits: int = 3, random_bits: int = 8, momentum: float | None = 
     return GradientOperands(grad_input=both, grad_weight=both)
 
 
+@functools.cache  # a codebook of many values takes its time to check
 def _dorefa(bits: int = 8, random_bits: int = 8) -> GradientOperands:
     return GradientOperands(
         grad_input=dorefa.dorefa_gradient(bits, random_bits=random_bits),
@@ -79,16 +81,6 @@ def _two_phase_fp4() -> GradientOperands:
     return GradientOperands(grad_input=phases.grad_input, grad_weight=phases.grad_weight)
 
 
-class GradientTable(Built):
-    """A gradient quantiser and its parameters.
-
-    Attributes:
-        samples: Independent quantisations whose results are averaged (`GemmSpec.samples`).
-    """
-
-    samples: int = Field(default=1, ge=1, le=MAX_SAMPLES)
-
-
 _GRADIENTS: dict[str, Callable[..., GradientOperands]] = {
     "luq": _luq,
     "dorefa": _dorefa,
@@ -98,7 +90,10 @@ _GRADIENTS: dict[str, Callable[..., GradientOperands]] = {
     "unified_int8": _unified_int8,
     "two_phase_fp4": _two_phase_fp4,
 }
-GRADIENTS = Choice("gradient quantiser", "name", _GRADIENTS, GradientTable)
+#: Independent quantisations whose results are averaged: `GemmSpec.samples`.
+Samples = Annotated[int, Field(ge=1, le=MAX_SAMPLES)]
+
+GRADIENTS = Choice("gradient quantiser", "name", _GRADIENTS, {"samples": (Samples, 1)})
 GradientValue = Annotated[str | SerializeAsAny[Strict], BeforeValidator(GRADIENTS)]
 
 _TRANSFORMS: dict[str, Callable[..., Any]] = {

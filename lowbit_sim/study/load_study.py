@@ -15,8 +15,8 @@ import hw_models
 from lowbit_sim.numerics.suggest import unknown
 from lowbit_sim.study.config import ArmTable, Study
 from lowbit_sim.study.errors import StudyError
-from lowbit_sim.study.mac_config import is_file
-from lowbit_sim.study.tables import TableError
+from lowbit_sim.study.mac_config import MacTable, is_file
+from lowbit_sim.study.tables import AnyTable, Strict, TableError
 
 _Location = tuple[str | int, ...]
 
@@ -79,7 +79,8 @@ def _with_product_files(value: Any, folder: Path) -> Any:
 
 def _lines(error: ValidationError, root: type[BaseModel], place: _Location = ()) -> Iterator[str]:
     """A line for each thing that is wrong, also inside the tables that a validator has read by itself."""
-    for details in map(dict, error.errors()):
+    for each in error.errors():
+        details: dict[str, Any] = dict(each)
         inner = details.get("ctx", {}).get("error")
         if isinstance(inner, TableError):
             yield from _lines(inner.error, inner.model, (*place, *details["loc"]))
@@ -145,6 +146,19 @@ def with_profiles(study: Study, rename: Callable[[str], str]) -> Study:
 
     profiles = tuple(rename(name) for name in study.profiles)
     return study.model_copy(update={"profiles": profiles, "arms": tuple(map(arm, study.arms))})
+
+
+def with_product_files(table: AnyTable, rename: Callable[[str], str]) -> AnyTable:
+    """A study, or a part of one, with every file of products replaced by `rename(file)`."""
+    if isinstance(table, MacTable) and is_file(table.products):
+        return table.model_copy(update={"products": rename(table.products or "")})
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(changed, value))
+        return with_product_files(value, rename) if isinstance(value, Strict) else value
+
+    return table.model_copy(update={name: changed(getattr(table, name)) for name in type(table).model_fields})
 
 
 def _resolved(name: str, folder: Path) -> str:

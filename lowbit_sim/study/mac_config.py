@@ -60,9 +60,11 @@ class MacTable(Strict):
         if self.products is None and (self.product_bits is not None or self.product_signed is not None):
             raise ValueError("product_bits and product_signed would have no effect without products")
         if is_file(self.products) and self.product_bits is not None:
-            raise ValueError("product_bits would have no effect: the size of the products' file gives the width")
-        # With the widest accumulator, as one that is left out depends on the operands.
-        checked(lambda: self.build(64))
+            raise ValueError(
+                "product_bits would have no effect: the size of the products' file gives the width"
+            )
+        # One that is left out depends on the operands; what can't be with the narrower default can't be at all.
+        checked(lambda: self.build(32))
         return self
 
     def build(self, accumulator_bits: int) -> MacUnit:
@@ -188,6 +190,8 @@ def is_file(products: str | None) -> bool:
 def _mac(value: Any) -> Any:
     if isinstance(value, dict):
         return table_of(FloatMacTable if "accumulator" in value else MacTable, value)
+    if value is not None and not isinstance(value, MacTable | FloatMacTable):
+        raise ValueError(f"expected a table, as in {{ accumulator_bits = 16 }}, got {value!r}")
     return value
 
 

@@ -35,8 +35,11 @@ NATIVE = "fp32"
 def machine_spec(profile: hw_models.HardwareProfile, format_name: str | None) -> OpSpec | None:
     """A machine's own numerics, or another format on its accumulators with its rounding; None for "fp32".
 
+    Products that integer accumulators can't add go into `OpSpec.uniform`'s float32 ones; the machine's own are
+    integer ones.
+
     Raises:
-        StudyError: An unknown format, or one that an integer accumulator can't take.
+        StudyError: An unknown format, or one that can't be rounded as the machine does.
     """
     if format_name is None:
         return profile.op_spec()
@@ -45,7 +48,8 @@ def machine_spec(profile: hw_models.HardwareProfile, format_name: str | None) ->
     arithmetic = profile.arithmetic
     try:
         fmt = parse_format(format_name)
-        return OpSpec.uniform(fmt, mac=arithmetic.mac, gradient_rounding=arithmetic.rounding)
+        mac = None if fmt.unit is None else arithmetic.mac
+        return OpSpec.uniform(fmt, mac=mac, gradient_rounding=arithmetic.rounding)
     except ValueError as error:
         raise StudyError(f"--format {format_name}: {error}") from None
 

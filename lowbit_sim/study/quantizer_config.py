@@ -133,6 +133,9 @@ class QuantizerTable(Strict):
 
     @model_validator(mode="after")
     def _is_valid(self) -> QuantizerTable:
+        given = [key for key in ("scale", "granularity") if getattr(self, key) is not None]
+        if given and isinstance(parse_format(self.format), BlockFormat):
+            raise ValueError(f"{' and '.join(given)} would have no effect: {self.format} brings its own")
         checked(lambda: build_quantizer(self))
         return self
 
@@ -180,17 +183,16 @@ def build_quantizer(
     nan = "raise" if table.nan is None else table.nan
     if table.rounding is not None:
         rounding = table.rounding.build()
-    if isinstance(fmt, BlockFormat):  # which refuses both beside its own
-        scale = SCALES.build(table.scale) if table.scale is not None else scaling.AbsMaxScale()
-        granularity = granularity_of(table.granularity) if table.granularity is not None else PerTensor()
-        return Quantizer(fmt, scale=scale, granularity=granularity, rounding=rounding, nan=nan)
-    if table.scale is not None:
-        scale = SCALES.build(table.scale)
-    elif scale is None:
-        scale = cast_scale(fmt) if cast else default_scale(fmt)
-    if table.granularity is not None:
-        granularity = granularity_of(table.granularity)
-    return Quantizer(fmt, scale=scale, granularity=granularity, rounding=rounding, nan=nan)
+    if isinstance(fmt, BlockFormat):  # which brings its own
+        scale, granularity = scaling.AbsMaxScale(), PerTensor()
+    rule = scale or (cast_scale(fmt) if cast else default_scale(fmt))
+    return Quantizer(
+        fmt,
+        scale=rule if table.scale is None else SCALES.build(table.scale),
+        granularity=granularity if table.granularity is None else granularity_of(table.granularity),
+        rounding=rounding,
+        nan=nan,
+    )
 
 
 def cast_scale(fmt: Format) -> ScaleRule:

@@ -30,7 +30,7 @@ import lowbit_sim
 from lowbit_sim.study.checkout import checkout_state
 from lowbit_sim.study.config import Study
 from lowbit_sim.study.errors import StudyError
-from lowbit_sim.study.load_study import profile_references, study_toml, with_profiles
+from lowbit_sim.study.load_study import profile_references, study_toml, with_product_files, with_profiles
 from lowbit_sim.study.results import StudyResult, to_dict
 from lowbit_sim.training.loop import EpochMetrics
 
@@ -79,7 +79,8 @@ def create_run_folder(parent: Path, study: Study) -> RunFolder:
     except OSError as error:
         raise StudyError(f"can't make a run folder in {parent}: {error}") from error
     copies = _copy_profiles(study, path / "profiles")
-    (path / "study.toml").write_text(study_toml(with_profiles(study, copies.__getitem__)), encoding="utf-8")
+    kept = with_product_files(with_profiles(study, copies.__getitem__), _Copier(path, "products"))
+    (path / "study.toml").write_text(study_toml(kept), encoding="utf-8")
     (path / "metrics.jsonl").touch()
     write_json(path / "environment.json", environment(now))
     return RunFolder(path=path)
@@ -112,6 +113,25 @@ def _copy_profiles(study: Study, folder: Path) -> dict[str, str]:
         (folder / f"{stem}.toml").write_text(profile_text(name), encoding="utf-8")
         copies[name] = f"profiles/{stem}.toml"
     return copies
+
+
+class _Copier:
+    """Copies each file that it is called with into a folder of the run's, once, and returns its path from there."""
+
+    def __init__(self, run: Path, folder: str) -> None:
+        self.run, self.folder, self.copies = run, folder, dict[str, str]()
+
+    def __call__(self, file: str) -> str:
+        if file not in self.copies:
+            source = Path(file)
+            (self.run / self.folder).mkdir(exist_ok=True)
+            name, number = f"{self.folder}/{source.name}", 1
+            while name in self.copies.values():
+                number += 1
+                name = f"{self.folder}/{source.stem}-{number}{source.suffix}"
+            (self.run / name).write_bytes(source.read_bytes())
+            self.copies[file] = name
+        return self.copies[file]
 
 
 def profile_text(name: str) -> str:

@@ -17,8 +17,8 @@ from lowbit_sim.trace import ROLES, Role
 
 DASH = "-"
 
-#: The cost model's note on float32 work is a footnote of its own; other notes are too many for a table.
-_NATIVE_NOTE = "native float GEMMs"
+#: The cost model's note on float work is a footnote of its own; other notes are too many for a table.
+_FLOAT_NOTE = "run on the vector unit"
 
 #: How the parts of a training step are headed.
 _ROLE_LABELS = {"output": "forward"}
@@ -64,6 +64,7 @@ def _caption(study: StudyResult) -> str:
     return (
         f"{seeds}. Accuracy on {counted(study.test_examples, 'test image')} after the last epoch: mean ± sample "
         "standard deviation. Time: median training step. Overflowed additions: in the first step of every epoch. "
+        "Operands: elements lost in quantising, counted in some steps. "
         f"Machines: one training step of {counted(study.batch_size, 'image')}."
     )
 
@@ -94,6 +95,8 @@ def _training_section(table: Table, study: StudyResult, notes: _Footnotes) -> No
     _row(table, study, "time per step", lambda arm: _optional(arm.seconds_per_step, _seconds))
     _row(table, study, f"ratio to {against}", lambda arm: compared(_ratio(time_ratio(arm, base))))
     _row(table, study, "overflowed additions", lambda arm: _overflow(arm, notes))
+    _row(table, study, "clipped operands", lambda arm: _lost(arm, arm.operands_lost.clipped))
+    _row(table, study, "operands to zero", lambda arm: _lost(arm, arm.operands_lost.underflowed))
 
 
 def _accuracy(arm: ArmResult) -> str:
@@ -134,6 +137,14 @@ def _overflow(arm: ArmResult, notes: _Footnotes) -> str:
     return f"{DASH} {notes.mark(_why_no_share(arm))}" if arm.runs else DASH
 
 
+def _lost(arm: ArmResult, count: int) -> str:
+    """A share of the operands' elements; a dash where none was quantised."""
+    elements = arm.operands_lost.elements
+    if not elements:
+        return DASH
+    return f"{100 * count / elements:.3g} %" if count else "none"
+
+
 def _why_no_share(arm: ArmResult) -> str:
     epochs = [epoch for run in arm.runs for epoch in run.training.epochs]
     if not epochs:
@@ -156,9 +167,9 @@ def _remark(price: Price, notes: _Footnotes) -> str:
     """A mark where a machine can't run an arm, or would compute something else."""
     if price.cost is None:
         return notes.mark(price.refusal)
-    native = [note for note in price.cost.notes if note.startswith(_NATIVE_NOTE)]
-    marks = [notes.mark(note) for note in native]
-    if len(native) < len(price.cost.notes):
+    floats = [note for note in price.cost.notes if _FLOAT_NOTE in note]
+    marks = [notes.mark(note) for note in floats]
+    if len(floats) < len(price.cost.notes):
         differs = "priced at the formats that ran; the machine's own arithmetic differs, result.json says how"
         marks.append(notes.mark(differs))
     return "".join(marks)

@@ -6,8 +6,10 @@ that would have no effect.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, TypeVar
 
+from lowbit_sim.arith.float_mac import FloatMacUnit
 from lowbit_sim.arith.mac import MacUnit
 from lowbit_sim.arith.spec import GemmSpec
 from lowbit_sim.numerics.catalog import parse_format
@@ -16,20 +18,12 @@ from lowbit_sim.numerics.rounding import Rounding
 from lowbit_sim.ops.contraction import Side
 from lowbit_sim.quant.quantizer import Quantizer
 from lowbit_sim.study.config import ArmTable, RuleTable, Study
+from lowbit_sim.study.gemm_specs import gemm_spec, layer_mac, mac_table, quantizer_of, takes_gradient
 from lowbit_sim.study.gradient_config import GRADIENTS, TRANSFORMS
+from lowbit_sim.study.layer_tables import GEMM_ROLES, GemmTable
 from lowbit_sim.study.mac_config import FloatMacTable, MacTable
 from lowbit_sim.study.models import MODELS
-from lowbit_sim.study.numerics_config import (
-    GEMM_ROLES,
-    GemmTable,
-    NumericsTable,
-    gemm_spec,
-    layer_mac,
-    mac_table,
-    quantizer_of,
-    takes_gradient,
-    takes_layer_key,
-)
+from lowbit_sim.study.numerics_config import NumericsTable, takes_layer_key
 from lowbit_sim.study.quantizer_config import SCALES, QuantizerTable, default_scale, full_table
 from lowbit_sim.study.tables import RoundingTable
 
@@ -62,14 +56,14 @@ def _rule(rule: RuleTable) -> RuleTable:
 def _numerics(table: Table) -> Table:
     if table.format is None:  # native float32, or a profile, which is spelled out in its own file
         return table
-    filled: dict[str, Any] = {**_operand_keys(table), **_mac_keys(table)}
+    specs = {role: gemm_spec(table, role) for role in GEMM_ROLES}
+    filled: dict[str, Any] = {**_operand_keys(table), **_mac_keys(table, specs)}
     if table.gradient is not None:
         filled["gradient"] = GRADIENTS.written(table.gradient)
     elif table.has_emulated_gradient():
         filled["gradient_rounding"] = table.gradient_rounding or RoundingTable.of(Rounding(), "saturate")
     if table.transform is not None:
         filled["transform"] = TRANSFORMS.written(table.transform)
-    specs = {role: gemm_spec(table, role) for role in GEMM_ROLES}
     if any(spec is not None and spec.block for spec in specs.values()):
         across = table.across or FloatMacTable()
         filled["across"] = across.written(across.build())
@@ -89,7 +83,7 @@ def _operand_keys(table: NumericsTable) -> dict[str, Any]:
     return filled
 
 
-def _mac_keys(table: NumericsTable) -> dict[str, Any]:
+def _mac_keys(table: NumericsTable, specs: dict[str, GemmSpec | None]) -> dict[str, Any]:
     mac = layer_mac(table)
     if table.mac is not None:
         return {"mac": table.mac.written(mac)}  # type: ignore[arg-type]
@@ -97,8 +91,8 @@ def _mac_keys(table: NumericsTable) -> dict[str, Any]:
         return {"mac": FloatMacTable().written(mac)}
     # What a GEMM's table leaves out is taken from the layer's, so an outer accumulator's width would give one to
     # a GEMM that sums without chunks.
-    own = [gemm for role in GEMM_ROLES if (gemm := getattr(table, role)) is not None]
-    keeps_chunks = all(gemm.native or gemm.chunk or gemm.mac is not None for gemm in own)
+    own = [spec for role, spec in specs.items() if spec is not None and getattr(table, role) is not None]
+    keeps_chunks = all(spec.mac.chunk for spec in own)
     outer = mac.result_bits if mac.chunk and keeps_chunks else table.outer_bits
     return {**_short_mac(mac), "outer_bits": outer}
 
@@ -120,7 +114,9 @@ def _with_gemms(table: NumericsTable, filled: Table, specs: dict[str, GemmSpec |
         if spec is None or (own is None and _mac_of(filled, role) == _arithmetic(spec)):
             continue
         gemms[role] = _gemm(table, filled, role, spec)
-    return filled.model_copy(update=gemms)
+    filled = filled.model_copy(update=gemms)
+    unread = [key for key in ("scale", "granularity") if not takes_layer_key(filled, key)]
+    return filled.model_copy(update=dict.fromkeys(unread))
 
 
 def _mac_of(table: NumericsTable, role: str) -> object:
@@ -133,15 +129,21 @@ def _mac_of(table: NumericsTable, role: str) -> object:
     return _arithmetic(spec)
 
 
-def _arithmetic(spec: GemmSpec) -> object:
-    """What two spellings of one MAC unit have in common: an outer accumulator of the inner one's width is optional."""
+def _arithmetic(spec: GemmSpec) -> MacUnit | FloatMacUnit:
+    """A GEMM's MAC unit with what may be left out: an outer accumulator like the inner one, products' rounding."""
     mac = spec.mac
-    return (str(mac), mac.result_bits) if isinstance(mac, MacUnit) else mac
+    if isinstance(mac, MacUnit):
+        return replace(mac, outer_bits=mac.result_bits if mac.chunk else mac.outer_bits)
+    return replace(
+        mac,
+        outer=mac.result_format if mac.chunk else mac.outer,
+        product_rounding=mac.rounding_of_products if mac.product else None,
+    )
 
 
 def _gemm(table: NumericsTable, filled: NumericsTable, role: str, spec: GemmSpec) -> GemmTable:
     """A GEMM's own table, with the values that it takes from the layer's."""
-    own: GemmTable = getattr(table, role) or GemmTable()
+    own = table.own(role)
     keys: dict[str, Any] = {"rhs": _operand(table, filled, role, "rhs", own, spec.rhs)}
     if not takes_gradient(table, role):
         keys["lhs"] = _operand(table, filled, role, "lhs", own, spec.lhs)
@@ -172,9 +174,7 @@ def _operand(
     return name if quantizer_of(filled, role, side, probe) == quantizer else full_table(quantizer, name)
 
 
-def _gemm_mac(
-    table: NumericsTable, filled: NumericsTable, own: GemmTable, spec: GemmSpec
-) -> dict[str, Any]:
+def _gemm_mac(table: NumericsTable, filled: NumericsTable, own: GemmTable, spec: GemmSpec) -> dict[str, Any]:
     chosen = mac_table(table, own)
     if isinstance(spec.mac, MacUnit):
         if own.mac is None and filled.mac is None:

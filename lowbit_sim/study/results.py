@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from hw_models import CostReport
+from lowbit_sim.ops.counts import OperandCounts
 from lowbit_sim.training.loop import TrainingResult
 
 StudyStatus = Literal["running", "completed", "interrupted", "failed"]
@@ -99,6 +100,12 @@ class ArmResult:
         if not additions or None in overflows:
             return None
         return sum(count for count in overflows if count is not None) / additions
+
+    @property
+    def operands_lost(self) -> OperandCounts:
+        """Elements of operands that were quantised in the steps that counted, and how many of them were lost."""
+        counts = [epoch.operands for run in self.runs for epoch in run.training.epochs]
+        return sum(counts, start=OperandCounts(elements=0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +206,7 @@ def _arm_dict(arm: ArmResult, study: StudyResult) -> dict[str, Any]:
         "seconds_per_step": arm.seconds_per_step,
         "time_ratio_to_baseline": time_ratio(arm, base),
         "overflow_share": arm.overflow_share,
+        "operands_lost": asdict(arm.operands_lost),
         "runs": [_run_dict(run) for run in arm.runs],
         "prices": [
             {"machine": p.machine, "refusal": p.refusal, "cost": p.cost and p.cost.to_dict()}

@@ -111,7 +111,7 @@ def _run(
 
     model = build_arm(study, arm, data, seed)
     training = train(
-        model, data.train, data.test, settings(study, seed), recipes=recipes(arm), on_epoch=on_epoch
+        model, data.train, data.test, settings(study, arm, seed), recipes=recipes(arm), on_epoch=on_epoch
     )
     return SeedResult(seed=seed, training=training)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model, model_validator
@@ -117,7 +118,9 @@ def float_name(name: str) -> str:
         ValueError: There is none of that name.
     """
     if not isinstance(parse_format(name), FloatFormat):
-        raise ValueError(f"{name!r} is no floating-point format, as a float accumulator and its products have")
+        raise ValueError(
+            f"{name!r} is no floating-point format, as a float accumulator and its products have"
+        )
     return name
 
 
@@ -142,25 +145,24 @@ class Built(Strict):
         return self
 
 
-def signature_table(
-    key: str, name: str, build: Callable[..., Any], base: type[Built] = Built
-) -> type[Built]:
+def signature_table(key: str, name: str, build: Callable[..., Any], shared: Mapping[str, Any]) -> type[Built]:
     """The table type of a choice.
 
     Args:
         key: The key that holds the name of the choice.
         name: That name.
         build: A class or function whose parameters are plain values.
-        base: What the tables of this choice share.
+        shared: Type and default of the keys that are not its parameters.
     """
     hints = get_type_hints(build)
-    fields: dict[str, Any] = {key: (Literal[name], name)}
+    # The key has no default, so that it is written even where defaults are left out.
+    fields: dict[str, Any] = {key: (Literal[name], ...)}
     for parameter in inspect.signature(build).parameters.values():
         default = ... if parameter.default is parameter.empty else parameter.default
         fields[parameter.name] = (hints[parameter.name], default)
-    model = create_model(f"{name}_{key}_table", __base__=base, **fields)
+    model = create_model(f"{name}_{key}_table", __base__=Built, **fields, **shared)
     # `staticmethod`, as a function that is a class's attribute would be bound.
-    model.builder, model.key = staticmethod(build) if inspect.isfunction(build) else build, key
+    model.builder, model.key = staticmethod(build), key
     return model
 
 
@@ -171,14 +173,18 @@ class Choice:
         what: What is chosen, in words.
         key: The key of the table that holds the name.
         builders: The class or function of each name.
-        base: What the tables share.
+        shared: Type and default of the keys that all the tables have beside these parameters.
     """
 
     def __init__(
-        self, what: str, key: str, builders: Mapping[str, Callable[..., Any]], base: type[Built] = Built
+        self,
+        what: str,
+        key: str,
+        builders: Mapping[str, Callable[..., Any]],
+        shared: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.what, self.key, self.builders = what, key, dict(builders)
-        self.tables = {name: signature_table(key, name, build, base) for name, build in builders.items()}
+        self.tables = {name: signature_table(key, name, build, shared) for name, build in builders.items()}
 
     def __call__(self, value: Any) -> Any:
         """A name that needs no parameters, a table of this choice, or None.
@@ -215,13 +221,13 @@ class Choice:
         if not isinstance(value, str):
             return value
         model = self._type(value)
-        needed = [name for name, field in model.model_fields.items() if field.is_required()]
+        needed = [n for n, field in model.model_fields.items() if field.is_required() and n != self.key]
         if needed:
             keys = ", ".join(f"{name} = ..." for name in needed)
             raise ValueError(
                 f"{self.what} {value!r} has parameters: write {{ {self.key} = {value!r}, {keys} }}"
             )
-        return model()
+        return model(**{self.key: value})
 
     def build(self, value: str | Strict) -> Any:
         """What a choice stands for."""
@@ -236,4 +242,4 @@ class Choice:
     def value_of(self, built: Any) -> str | Strict:
         """The choice that an object of one of the classes stands for, written out."""
         name = next(name for name, build in self.builders.items() if build is type(built))
-        return self.written(self.tables[name](**vars(built)))
+        return self.written(self.tables[name](**{self.key: name}, **vars(built)))

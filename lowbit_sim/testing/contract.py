@@ -48,6 +48,10 @@ class _Limited:
             raise
 
 
+#: What a search does: draw cases, then make the first that fails as small as it can.
+PHASES = (Phase.generate, Phase.shrink)
+
+
 def search(
     test: Callable[[Case], None],
     cases: st.SearchStrategy[Case],
@@ -82,7 +86,7 @@ def search(
         verbosity=Verbosity.quiet,
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),  # pyright: ignore[reportArgumentType]
-        phases=(Phase.generate, Phase.shrink),
+        phases=PHASES,
     )(given(cases)(_one_argument(limited)))
     try:
         run()

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lowbit_sim.nn.counts import GemmCounts, gemm_counts, reset_counts
+from lowbit_sim.nn.counts import GemmCounts, gemm_counts, operand_counts, reset_counts
+from lowbit_sim.ops.counts import OperandCounts
 from lowbit_sim.quant.quantizer import NotANumberError
 from lowbit_sim.trace import WorkloadTrace, record
 from lowbit_sim.training.determinism import deterministic
@@ -42,6 +43,8 @@ class EpochMetrics:
         additions: Accumulator additions of the emulated GEMMs in the epoch's first step.
         overflows: How many of those overflowed; None where a GEMM did not count.
         seconds: Wall-clock time of the epoch with its evaluation.
+        operands: Operands that were quantised in the epoch's steps that counted: their elements, how many were
+            clipped and how many became zero.
         gemms: What each GEMM of each emulated layer lost in the epoch's steps that counted, the first one among them.
     """
 
@@ -54,6 +57,7 @@ class EpochMetrics:
     additions: int
     overflows: int | None
     seconds: float
+    operands: OperandCounts = OperandCounts(elements=0)
     gemms: tuple[GemmCounts, ...] = ()
 
 
@@ -168,6 +172,7 @@ class _Run:
                 additions, overflows = _overflow_counts(trace)
             loss += batch_loss * len(batch)
             correct += batch_correct
+        gemms = tuple(gemm_counts(self.model))
         test_loss, test_accuracy = evaluate(self.model, self.test_set)
         if not math.isfinite(test_loss):
             raise _Diverged(f"the test loss is {test_loss}")
@@ -180,7 +185,8 @@ class _Run:
             test_accuracy=test_accuracy,
             additions=additions,
             overflows=overflows,
-            gemms=tuple(gemm_counts(self.model)),
+            operands=operand_counts(gemms),
+            gemms=gemms,
             seconds=time.perf_counter() - start,
         )
 

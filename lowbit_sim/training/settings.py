@@ -15,6 +15,8 @@ import torch
 from torch import nn
 
 from lowbit_sim.numerics.suggest import unknown
+from lowbit_sim.training.optimizers import SGD
+from lowbit_sim.training.update_spec import UpdateSpec
 
 Schedule = Literal["constant", "cosine"]
 
@@ -30,7 +32,9 @@ class TrainingSettings:
         momentum: At least 0 and below 1.
         weight_decay: L2 penalty, at least 0.
         schedule: "constant" or "cosine" (to 0 over the whole run).
-        seed: Seed of the order of the examples, and of torch's generator during the run.
+        seed: Seed of the order of the examples, of torch's generator during the run, and of the random bits of a
+            low-precision update.
+        update: The formats of the weight update; None for torch's own in float32.
 
     Raises:
         ValueError: A value outside its range.
@@ -43,6 +47,7 @@ class TrainingSettings:
     weight_decay: float = 0.0
     schedule: Schedule = "cosine"
     seed: int = 0
+    update: UpdateSpec | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("weight_decay", 0), ("seed", 0)):
@@ -64,10 +69,16 @@ def learning_rate(settings: TrainingSettings, step: int, steps: int) -> float:
 
 
 def build_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.SGD:
-    """Stochastic gradient descent over the model's parameters, with the settings' hyperparameters."""
-    return torch.optim.SGD(
-        model.parameters(),
-        lr=settings.learning_rate,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
+    """Stochastic gradient descent over the model's parameters, with the settings' hyperparameters and formats."""
+    parameters, lr = model.parameters(), settings.learning_rate
+    momentum, decay = settings.momentum, settings.weight_decay
+    if settings.update is None:
+        return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=decay)
+    return SGD(
+        parameters,
+        lr=lr,
+        momentum=momentum,
+        weight_decay=decay,
+        update=settings.update,
+        seed=settings.seed,
     )

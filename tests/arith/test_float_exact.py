@@ -57,6 +57,8 @@ def column(*values):
         (FloatMacUnit(accumulator=FP16), [1024.0, 1025.0], "no bound covers"),
         (FloatMacUnit(accumulator=FP16, chunk=1, outer=BF16), [200.0, 53.0], None),
         (FloatMacUnit(accumulator=FP16, chunk=1, outer=BF16), [200.0, 57.0], "no bound covers"),
+        (FloatMacUnit(accumulator=BF16, outer=FP16), [200.0, 53.0], None),
+        (FloatMacUnit(accumulator=BF16, outer=FP16), [200.0, 57.0], "no bound covers"),
         (FloatMacUnit(accumulator=FP16), [2.0**-24], None),
         (FloatMacUnit(accumulator=FP16), [2.0**-25], "finer than fp16"),
         (FloatMacUnit(accumulator=FP16), [32768.0, 16384.0], "may leave fp16"),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from lowbit_sim.arith import float_numba
 from lowbit_sim.arith.float_gemm import BACKENDS, run_float_gemm
 from lowbit_sim.arith.float_mac import FloatMacUnit
-from lowbit_sim.numerics.catalog import BF16, FP8_E4M3FN, FP16, FP32
+from lowbit_sim.numerics.catalog import BF16, FP4_E2M1, FP8_E4M3FN, FP16, FP32
 from lowbit_sim.numerics.random import Stream
 from lowbit_sim.numerics.rounding import Rounding
 from tests.arith.float_strategies import FP16_E6M9, float_mac_units, float_operands, same_bits
@@ -86,6 +86,17 @@ def test_empty_operands(mac, m, n, k):
 def test_long_reductions(mac, k):
     assert check(*normals(2, k, 3), mac, "numba_cpu")
     assert check(*normals(3, k, 2, torch.float32), mac, "numba_cpu")
+
+
+@pytest.mark.parametrize("mode", ["nearest_even", "down", "up"])
+@pytest.mark.parametrize(("chunk", "outer"), [(0, None), (0, FP4_E2M1), (1, None), (2, FP16)])
+def test_signs_of_zeros_in_compensated_sums(mode, chunk, outer):
+    """c starts at +0, so that the first term is added to -0, in the outer accumulator too."""
+    mac = FloatMacUnit(accumulator=FP4_E2M1, rounding=Rounding(mode), kahan=True, chunk=chunk, outer=outer)
+    a = torch.tensor([[x, y, z] for x in (0.0, -0.0, 0.25) for y in (0.0, -0.25) for z in (-0.0, 0.5)])
+    for b in (torch.ones(3, 1), -torch.ones(3, 2)):
+        assert check(a, b, mac, "numba_cpu")
+        assert check(a[:, :1], b[:1], mac, "numba_cpu")
 
 
 @pytest.mark.parametrize("order", ["sequential", "tree"])

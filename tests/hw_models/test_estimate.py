@@ -198,7 +198,9 @@ def test_an_unknown_overflow_is_named():
         ValueError, match="layer 'fc', role output: unknown accumulator overflow 'wrp'"
     ) as error:
         hw_models.estimate(WorkloadTrace([gemm(overflow="wrp")]), tiny())
-    assert str(error.value).endswith("known are float, saturate, saturate_symmetric, wrap; did you mean 'wrap'?")
+    assert str(error.value).endswith(
+        "known are float, saturate, saturate_symmetric, wrap; did you mean 'wrap'?"
+    )
 
 
 def test_a_narrower_accumulator_that_ran_costs_less():

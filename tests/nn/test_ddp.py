@@ -198,6 +198,14 @@ def test_what_can_t_be_sharded_is_refused() -> None:
     net(torch.ones(3, 2))
 
 
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+def test_layers_over_sequences_are_refused_by_name(kind) -> None:
+    model = lb.convert(nn.ModuleDict({"memory": kind(3, 2)}), [lb.Rule("*", lb.OpSpec.uniform(lb.INT8))])
+    with pytest.raises(ValueError, match=f"layer 'memory', an emulated {kind.__name__}, runs over rows"):
+        set_shard(model, Shard(rank=0, size=2))
+    set_shard(model, None)
+
+
 def test_restoring_forgets_the_shard() -> None:
     net = lb.convert(nn.Sequential(nn.Linear(2, 2)), [lb.Rule("*", lb.OpSpec.uniform(lb.INT8))])
     set_shard(net, Shard(rank=0, size=1))

@@ -6,7 +6,7 @@ from lowbit_sim.numerics import catalog
 from lowbit_sim.numerics.block_formats import block_floating_point
 from lowbit_sim.numerics.catalog import parse_format
 from lowbit_sim.numerics.families import FAMILIES, parse_family
-from lowbit_sim.numerics.formats import FixedFormat, LogFormat, PositFormat
+from lowbit_sim.numerics.formats import FixedFormat, FloatFormat, LogFormat, PositFormat
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,14 @@ from lowbit_sim.numerics.formats import FixedFormat, LogFormat, PositFormat
     [
         ("fixed<8,6>", FixedFormat(word_length=8, fraction_length=6)),
         (" Fixed< 8 , -2 > ", FixedFormat(word_length=8, fraction_length=-2)),
+        (
+            "float<6,9>",
+            FloatFormat(exponent_bits=6, mantissa_bits=9, bias=31, name="float<6,9>"),
+        ),
+        (
+            "float<4,3,10>",
+            FloatFormat(exponent_bits=4, mantissa_bits=3, bias=10, name="float<4,3,10>"),
+        ),
         ("fixed<8,6,symmetric>", FixedFormat(word_length=8, fraction_length=6, symmetric=True)),
         ("bfp<8>", block_floating_point(8)),
         ("bfp<8,32>", block_floating_point(8, 32)),
@@ -31,7 +39,17 @@ def test_names(name: str, fmt) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["fixed<8,6>", "fixed<4,9,symmetric>", "bfp<8>", "bfp<8,16>", "bfp<5,dim=0>", "posit<8,1>"]
+    "name",
+    [
+        "float<6,9>",
+        "float<5,2,16>",
+        "fixed<8,6>",
+        "fixed<4,9,symmetric>",
+        "bfp<8>",
+        "bfp<8,16>",
+        "bfp<5,dim=0>",
+        "posit<8,1>",
+    ],
 )
 def test_a_format_is_called_what_it_was_parsed_from(name: str) -> None:
     assert str(parse_format(name)) == name
@@ -40,6 +58,8 @@ def test_a_format_is_called_what_it_was_parsed_from(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        ("float<9,2>", "1 to 8 exponent bits, got exponent_bits=9"),
+        ("float<8,7,200>", "puts values outside float32"),
         ("fixed<8>", "should look like fixed<word_length,fraction_length> or .*: got 1 parameters"),
         ("fixed<8,6,5,4>", "got 4 parameters"),
         ("fixed<8,x>", "'fixed<8,x>' should look like .*'x'"),

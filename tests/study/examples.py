@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from lowbit_sim.ops.counts import OperandCounts
 from lowbit_sim.study.config import Study
 from lowbit_sim.study.results import ArmResult, Price, SeedResult, StudyResult
 from lowbit_sim.training.loop import EpochMetrics, TrainingResult
@@ -30,7 +31,11 @@ def study(**changes: Any) -> Study:
 
 
 def metrics(
-    epoch: int = 0, accuracy: float = 0.9, additions: int = 0, overflows: int | None = 0
+    epoch: int = 0,
+    accuracy: float = 0.9,
+    additions: int = 0,
+    overflows: int | None = 0,
+    operands: OperandCounts = OperandCounts(elements=0),
 ) -> EpochMetrics:
     return EpochMetrics(
         epoch=epoch,
@@ -42,6 +47,7 @@ def metrics(
         additions=additions,
         overflows=overflows,
         seconds=1.0,
+        operands=operands,
     )
 
 

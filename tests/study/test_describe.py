@@ -1,8 +1,17 @@
+import pytest
+
 import lowbit_sim as lb
 from lowbit_sim.study import describe
+from lowbit_sim.study.numerics_config import NumericsTable, op_spec
+from lowbit_sim.study.update_config import UpdateTable
 
 MAC = lb.MacUnit(accumulator_bits=16, overflow="saturate", chunk=32, outer_bits=24)
 STOCHASTIC = lb.Rounding("stochastic", random_bits=8)
+STOCHASTIC_16 = {"mode": "stochastic", "random_bits": 16}
+
+
+def spec_of(**keys) -> lb.OpSpec | None:
+    return op_spec(NumericsTable.model_validate(keys))
 
 
 def test_native():
@@ -31,6 +40,75 @@ def test_gemms_that_differ_are_listed():
         "output 32-bit wrap, grad_input fp32, grad_weight 32-bit wrap into 40-bit"
     )
     assert describe.gradient_rounding(spec) == "stochastic (r=8)"
+
+
+def test_gemms_that_agree_are_named_together():
+    spec = spec_of(format="int4", gradient={"name": "luq", "samples": 2})
+    assert describe.operands(spec) == "output int4, grad_input and grad_weight luq4 x int4"
+    assert describe.gradient_rounding(spec) == "stochastic (r=8), mean of 2"
+
+
+@pytest.mark.parametrize(
+    ("keys", "operands", "accumulator"),
+    [
+        ({"format": "bf16"}, "bf16", "fp32"),
+        ({"format": "mxfp4"}, "mxfp4", "32-bit wrap, blocks of 32 into fp32"),
+        (
+            {"format": "nvfp4", "across": {"accumulator": "bf16", "kahan": True}},
+            "nvfp4",
+            "32-bit wrap, blocks of 16 into bf16 kahan",
+        ),
+        (
+            {"format": "fp8_e4m3fn", "mac": {"accumulator": "fp16", "chunk": 64, "outer": "fp32"}},
+            "fp8_e4m3fn",
+            "fp16, chunks of 64 into fp32",
+        ),
+        (
+            {
+                "format": "int8",
+                "mac": {
+                    "accumulator": "fp16",
+                    "rounding": {"mode": "stochastic", "random_bits": 9, "overflow": "saturate"},
+                    "product": "bf16",
+                    "order": "tree",
+                },
+            },
+            "int8",
+            "fp16 stochastic (r=9) saturate tree, products in bf16",
+        ),
+        (
+            {"format": "int8", "transform": {"name": "hadamard", "block": 32}},
+            "int8 after hadamard 32",
+            "32-bit wrap",
+        ),
+        (
+            {"format": "int8", "mac": {"accumulator_bits": 16, "products": "mitchell"}},
+            "int8",
+            "16-bit wrap, products mitchell (8-bit signed)",
+        ),
+    ],
+    ids=str,
+)
+def test_numerics_beyond_integers(keys, operands, accumulator):
+    spec = spec_of(**keys)
+    assert (describe.operands(spec), describe.accumulator(spec)) == (operands, accumulator)
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"weight": "bf16", "momentum": "bf16", "rounding": STOCHASTIC_16}, "bf16 stochastic (r=16)"),
+        ({"weight": "bf16"}, "weight bf16"),
+        ({"weight": "bf16", "momentum": "fp16"}, "weight bf16, momentum fp16"),
+        (
+            {"weight": "bf16", "momentum": "bf16", "gradient": "fp8_e5m2"},
+            "weight bf16, momentum bf16, gradient fp8_e5m2",
+        ),
+    ],
+    ids=str,
+)
+def test_weight_updates(keys, words):
+    assert describe.update(UpdateTable.model_validate(keys).build()) == words
 
 
 def test_roundings_that_differ_are_both_named():

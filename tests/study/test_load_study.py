@@ -10,9 +10,12 @@ from lowbit_sim.study.load_study import (
     parse_study,
     profile_references,
     study_toml,
+    with_product_files,
     with_profiles,
 )
+from lowbit_sim.study.mac_config import MacTable
 from tests.study.examples import ARMS, study_table
+from tests.study.tables import NUMERICS, UPDATES
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
@@ -79,6 +82,81 @@ def test_the_default_study_is_the_four_arms_on_digits():
         ({"arms": []}, "arms: .*at least 1"),
         ({"training": {"epochs": "3"}}, "training.epochs = '3': .*integer"),
         ({"title": None}, "title = None: .*string"),
+        (
+            {"arms": arms(scale="percntile")},
+            r"arms\[1\].scale = 'percntile': unknown scale rule 'percntile': known are absmax, .*'percentile'",
+        ),
+        (
+            {"arms": arms(scale={"rule": "percntile"})},
+            r"arms\[1\].scale: unknown scale rule 'percntile': known are absmax, .*did you mean 'percentile'",
+        ),
+        (
+            {"arms": arms(scale={"rule": "percentile", "percentle": 3.0})},
+            r"arms\[1\].scale.percentle: unknown key in \[arms\[1\].scale\] 'percentle': known are percentile, rule",
+        ),
+        (
+            {"arms": arms(scale={"rule": "percentile", "percentile": 300.0})},
+            r"arms\[1\].scale: a percentile is above 0 and at most 100, got 300.0",
+        ),
+        (
+            {"arms": arms(grad_weight={"lhs": {"format": "int9x"}})},
+            r"arms\[1\].grad_weight.lhs.format = 'int9x': unknown format 'int9x'",
+        ),
+        (
+            {"arms": arms(grad_weight={"lhs": {"format": "int8", "scale": "ma"}})},
+            r"arms\[1\].grad_weight.lhs.scale = 'ma': unknown scale rule 'ma'",
+        ),
+        (
+            {"arms": arms(grad_weight={"lhs": {"scale": "mse"}})},
+            r"arms\[1\].grad_weight.lhs.format: this key is missing",
+        ),
+        (
+            {"arms": arms(gradient={"name": "luq", "bits": 3})},
+            r"arms\[1\].gradient.bits: unknown key in \[arms\[1\].gradient\] 'bits': known are exponent_bits, ",
+        ),
+        (
+            {"arms": [{"name": "x", "format": "int8", "mac": {"acumulator": "fp16"}}]},
+            r"arms\[0\].mac.acumulator: unknown key in \[arms\[0\].mac\].*did you mean 'accumulator_bits'",
+        ),
+        (
+            {"arms": [{"name": "x", "format": "int8", "mac": {"accumulator": "fp61"}}]},
+            r"arms\[0\].mac.accumulator = 'fp61': unknown format 'fp61'.*did you mean 'fp16'",
+        ),
+        (
+            {"arms": [{"name": "x", "format": "int8", "mac": {"products": "absent.npy"}}]},
+            r"arms\[0\].mac: can't read the products absent.npy: No such file",
+        ),
+        (
+            {"arms": [{"name": "x", "format": "bf16", "accumulator_bits": 16}]},
+            r"arms\[0\]: output: lhs has format bf16.*a FloatMacUnit can",
+        ),
+        (
+            {"arms": [{"name": "x", "native": True, "update": {"weigth": "bf16"}}]},
+            r"arms\[0\].update.weigth: unknown key in \[arms\[0\].update\] 'weigth'.*did you mean 'weight'",
+        ),
+        (
+            {"arms": [{"name": "x", "native": True, "elementwise": {"output": "bf16"}}]},
+            r"arms\[0\].elementwise: unknown key",
+        ),
+        (
+            {
+                "arms": [
+                    {"name": "x", "native": True, "rules": [{"path": "1", "elementwise": {"ouput": "bf16"}}]}
+                ]
+            },
+            r"arms\[0\].rules\[0\].elementwise.ouput: unknown key in \[arms\[0\].rules\[0\].elementwise\]",
+        ),
+        (
+            {"arms": [{"name": "x", "native": True, "rules": [{"path": "1"}]}]},
+            r"arms\[0\].rules\[0\]: give exactly one of native = true, profile, format and elementwise, got none",
+        ),
+        (
+            {
+                "training": {"epochs": 1, "batch_size": 4, "learning_rate": 0.1, "momentum": 0.0},
+                "arms": [{"name": "x", "native": True, "update": {"momentum": "bf16"}}],
+            },
+            "arm 'x': update.momentum would have no effect: training.momentum is 0",
+        ),
     ],
 )
 def test_errors_name_file_key_value_and_what_would_be_right(changes, message):
@@ -145,6 +223,30 @@ FULL = [
     },
     {"name": "a machine", "profile": "edge_npu"},
 ]
+
+
+@pytest.mark.parametrize("keys", NUMERICS, ids=str)
+def test_every_way_to_write_numerics_reads_back_equal(tmp_path, keys):
+    study = parse(arms=[{"name": "x", **keys, "update": UPDATES[1]}])
+    (tmp_path / "study.toml").write_text(study_toml(study), encoding="utf-8")
+    assert load_study(tmp_path / "study.toml") == study
+
+
+def test_files_of_products_are_relative_to_the_study(tmp_path):
+    products = tmp_path / "products" / "mine.csv"
+    products.parent.mkdir()
+    products.write_text("\n".join(",".join(str(a * b) for b in range(4)) for a in range(4)))
+    mac = {"products": "products/mine.csv", "product_signed": False}
+    arm = {"name": "x", "format": "uint2", "rules": [{"path": "1", "native": True}], "output": {"mac": mac}}
+    table = study_table(arms=[arm])
+    study = parse_study(table, "s.toml", tmp_path)
+    output = study.arms[0].output
+    assert output is not None
+    assert isinstance(output.mac, MacTable)
+    assert output.mac.products == str(products)
+    renamed = with_product_files(study, lambda file: Path(file).relative_to(tmp_path).as_posix())
+    (tmp_path / "study.toml").write_text(study_toml(renamed))
+    assert load_study(tmp_path / "study.toml") == study
 
 
 @pytest.mark.parametrize("changes", [{}, {"arms": FULL, "profiles": ["tpu_v1"], "question": "Why?"}])

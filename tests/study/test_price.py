@@ -24,12 +24,34 @@ def test_fp32_is_native():
     assert machine_spec(EDGE, "fp32") is None
 
 
+def test_a_format_that_integer_accumulators_can_not_add_brings_its_own():
+    rounding = EDGE.arithmetic.rounding
+    for name in ("bf16", "fp8_e4m3fn", "mxfp8_e4m3", "posit8"):
+        assert machine_spec(EDGE, name) == lb.OpSpec.uniform(
+            lb.parse_format(name), gradient_rounding=rounding
+        )
+    for name in ("mxfp4", "fixed<8,6>", "log4_radix2"):
+        assert machine_spec(EDGE, name) == lb.OpSpec.uniform(
+            lb.parse_format(name), mac=EDGE.arithmetic.mac, gradient_rounding=rounding
+        )
+
+
+def test_formats_that_can_not_be():
+    with pytest.raises(StudyError, match="--format int88: .*did you mean"):
+        machine_spec(EDGE, "int88")
+
+
+@pytest.mark.parametrize("machine", hw_models.profile_names())
 @pytest.mark.parametrize(
-    ("name", "message"), [("int88", "did you mean"), ("bf16", "whole multiples of one unit")]
+    "name",
+    ["bf16", "fp8_e5m2", "mxfp4", "nvfp4", "mxint8", "bfp<8,16>", "fixed<8,6>", "log4_radix2", "posit8"],
 )
-def test_formats_that_can_not_be(name, message):
-    with pytest.raises(StudyError, match=f"--format {name}: .*{message}"):
-        machine_spec(EDGE, name)
+def test_every_kind_of_format_has_a_price(machine, name):
+    profile = hw_models.load(machine)
+    report = hw_models.estimate(gemm_trace(8, 8, 64, machine_spec(profile, name)), profile)
+    assert report.cycles > 0
+    floats = name.startswith(("bf16", "fp8", "mxfp", "nvfp", "log", "posit"))
+    assert any(f"GEMMs of {name} run on the vector unit" in note for note in report.notes) == floats
 
 
 def test_one_gemm():

@@ -5,6 +5,7 @@ from rich.console import Console
 
 import hw_models
 import lowbit_sim as lb
+from lowbit_sim.ops.counts import OperandCounts
 from lowbit_sim.study.arms import price
 from lowbit_sim.study.price import gemm_trace
 from lowbit_sim.study.report import study_table
@@ -28,6 +29,9 @@ def rendered(study: StudyResult, width: int = 100) -> str:
     return capture.get()
 
 
+LOST = OperandCounts(elements=200, underflowed=25)
+
+
 @pytest.fixture
 def four_arms() -> StudyResult:
     int8, int4 = prices(lb.OpSpec.uniform(lb.INT8)), prices(lb.OpSpec.uniform(lb.INT4))
@@ -36,7 +40,12 @@ def four_arms() -> StudyResult:
         arm(
             "INT8", (run(0, 0.99, additions=10), run(1, 0.98, additions=10)), int8, accumulator="32-bit wrap"
         ),
-        arm("INT4 SR", (run(0, 0.1, additions=1000, overflows=1), run(1, None)), int4, operands="int4"),
+        arm(
+            "INT4 SR",
+            (run(0, 0.1, additions=1000, overflows=1, operands=LOST), run(1, None)),
+            int4,
+            operands="int4",
+        ),
         arm(
             "INT8 acc16",
             (run(0, 0.5, additions=10, overflows=None),),
@@ -74,6 +83,8 @@ def test_metrics_are_rows_and_arms_are_columns(four_arms):
     assert row(text, "time per step") == ["12.0 ms"] * 4
     assert row(text, "ratio to fp32") == ["1.00x"] * 4
     assert row(text, "overflowed additions") == ["- [2]", "none", "0.1 %", "- [3]"]
+    assert row(text, "clipped operands") == ["-", "-", "none", "-"]
+    assert row(text, "operands to zero") == ["-", "-", "12.5 %", "-"]
 
 
 def test_every_machine_has_its_section_and_what_it_can_not_run_is_a_dash_with_a_reason():

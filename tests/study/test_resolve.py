@@ -1,16 +1,21 @@
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, reject, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
 import lowbit_sim as lb
-from lowbit_sim.study.load_study import default_study_path, load_study, study_toml
+from lowbit_sim.study.load_study import default_study_path, load_study, parse_study, study_toml
 from lowbit_sim.study.models import MODELS
 from lowbit_sim.study.numerics_config import GEMM_ROLES, op_spec
+from lowbit_sim.study.quantizer_config import QuantizerTable
 from lowbit_sim.study.resolve import resolved
 from tests.study.examples import study
+from tests.study.tables import ELEMENTWISE, NUMERICS, STOCHASTIC, UPDATES
 
-STOCHASTIC = {"mode": "stochastic", "random_bits": 8}
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
@@ -98,15 +103,21 @@ ARMS = [
     {"format": "int8", "grad_input": {"chunk": 8}, "output": {"native": True}},
     {"format": "int8", "grad_input": {"native": True}, "grad_weight": {"native": True}},
     {"format": "int8", "output": {"lhs_rounding": {"mode": "up"}}, "gradient_rounding": STOCHASTIC},
+    *NUMERICS,
 ]
 
 
 def same_arithmetic(one: lb.OpSpec | None, other: lb.OpSpec | None) -> bool:
-    """Equal, where an outer accumulator of the inner one's width may be named or left out."""
+    """Equal, where an outer accumulator of the inner one's kind may be named or left out."""
+
+    def unit(mac: lb.MacUnit | lb.FloatMacUnit) -> object:
+        result = mac.result_bits if isinstance(mac, lb.MacUnit) else mac.result_format
+        rounding = None if isinstance(mac, lb.MacUnit) else (mac.rounding, mac.rounding_of_products)
+        return (str(mac), result, rounding, mac.additions(100))
 
     def facts(spec: lb.OpSpec | None) -> object:
         gemms = [getattr(spec, role) for role in GEMM_ROLES] if spec else []
-        return [g and (g.lhs, g.rhs, str(g.mac), g.mac.result_bits, g.mac.additions(100)) for g in gemms]
+        return [g and (g.lhs, g.rhs, unit(g.mac), unit(g.across), g.transform, g.samples) for g in gemms]
 
     return facts(one) == facts(other)
 
@@ -121,6 +132,107 @@ def test_a_resolved_arm_computes_the_same_and_reads_back(keys, tmp_path):
     (tmp_path / "study.toml").write_text(study_toml(after))
     assert load_study(tmp_path / "study.toml") == after
     assert resolved(after) == after
+
+
+_SCALES = st.sampled_from(
+    ["absmax", "power_of_two", {"rule": "percentile", "percentile": 90.0}, {"rule": "absmax", "top": 8.0}]
+)
+_FORMATS = st.sampled_from(["int4", "int8", "int16", "fixed<8,4>", "bf16", "fp8_e5m2", "mxfp4", "bfp<6>"])
+_ROUNDINGS = st.sampled_from([STOCHASTIC, {"mode": "up"}, {"mode": "down", "random_bits": 0}])
+_OPERANDS = st.one_of(
+    _FORMATS,
+    st.fixed_dictionaries({"format": _FORMATS}, optional={"scale": _SCALES, "rounding": _ROUNDINGS}),
+)
+_MACS: dict[str, Any] = {
+    "accumulator_bits": st.integers(8, 64),
+    "overflow": st.sampled_from(["wrap", "saturate", "saturate_symmetric"]),
+    "chunk": st.integers(0, 40),
+    "outer_bits": st.integers(8, 64),
+}
+_MAC_TABLES = st.one_of(
+    st.fixed_dictionaries({}, optional={**_MACS, "order": st.sampled_from(["sequential", "tree"])}),
+    st.fixed_dictionaries(
+        {"accumulator": st.sampled_from(["fp16", "bf16", "fp32"])},
+        optional={"chunk": st.integers(0, 40), "kahan": st.booleans(), "rounding": _ROUNDINGS},
+    ),
+)
+_GEMMS = st.one_of(
+    st.just({"native": True}),
+    st.fixed_dictionaries(
+        {}, optional={"lhs": _OPERANDS, "rhs": _OPERANDS, "lhs_rounding": _ROUNDINGS, **_MACS}
+    ),
+    st.fixed_dictionaries({"mac": _MAC_TABLES}, optional={"lhs": _OPERANDS, "rhs": _OPERANDS}),
+)
+_TABLES = st.fixed_dictionaries(
+    {"format": _FORMATS},
+    optional={
+        "scale": _SCALES,
+        "granularity": st.sampled_from(["tensor", "channel", "sample", {"block": 4}]),
+        "gradient_rounding": _ROUNDINGS,
+        "gradient": st.sampled_from(["luq", "psq", {"name": "dorefa", "bits": 10}]),
+        "mac": _MAC_TABLES,
+        "samples": st.integers(1, 3),
+        **_MACS,
+        **dict.fromkeys(GEMM_ROLES, _GEMMS),
+    },
+)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@given(_TABLES)
+def test_any_table_that_can_be_computes_the_same_once_resolved_and_reads_back(keys):
+    try:
+        before = study(arms=[{"name": "arm", **keys}])
+    except ValidationError:
+        reject()
+    after = resolved(before)
+    assert same_arithmetic(op_spec(after.arms[0]), op_spec(before.arms[0]))
+    assert parse_study(tomllib.loads(study_toml(after)), "s.toml", Path()) == after
+    assert resolved(after) == after
+
+
+@pytest.mark.parametrize("update", UPDATES, ids=str)
+@pytest.mark.parametrize("elementwise", ELEMENTWISE, ids=str)
+def test_update_and_element_wise_rules_are_spelled_out(update, elementwise):
+    rules = [{"path": "*", "elementwise": elementwise}]
+    before = study(arms=[{"name": "arm", "native": True, "update": update, "rules": rules}])
+    after = resolved(before)
+    one, other = after.arms[0], before.arms[0]
+    assert one.update is not None
+    assert other.update is not None
+    assert one.update.build() == other.update.build()
+    assert one.rules[0].elementwise is not None
+    assert other.rules[0].elementwise is not None
+    assert one.rules[0].elementwise.build() == other.rules[0].elementwise.build()
+    assert isinstance(one.update.weight, QuantizerTable)
+    assert parse_study(tomllib.loads(study_toml(after)), "s.toml", Path()) == after
+    assert resolved(after) == after
+
+
+def test_the_defaults_of_named_choices_and_units_are_written():
+    arm = resolved_arm(
+        format="fp8_e4m3fn",
+        scale="percentile",
+        gradient="luq",
+        mac={"accumulator": "fp16", "chunk": 8},
+        transform="householder",
+    )
+    assert arm["scale"] == {"rule": "percentile", "percentile": 99.9}
+    assert arm["gradient"] == {"name": "luq", "exponent_bits": 3, "random_bits": 8, "samples": 1}
+    assert arm["transform"] == "householder"
+    assert arm["mac"] == {
+        "accumulator": "fp16",
+        "rounding": {"mode": "nearest_even", "random_bits": 0, "overflow": "infinity"},
+        "chunk": 8,
+        "outer": "fp16",
+        "order": "sequential",
+        "kahan": False,
+    }
+    assert "gradient_rounding" not in arm
+    assert resolved_arm(format="bf16")["scale"] == {"rule": "fixed", "value": 1.0}
+    assert resolved_arm(format="int16")["accumulator_bits"] == 48
+    assert {"scale", "granularity"} & resolved_arm(format="mxfp4").keys() == set()
+    assert resolved_arm(format="mxfp4")["across"]["accumulator"] == "fp32"
 
 
 @pytest.mark.parametrize(

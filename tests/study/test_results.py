@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from lowbit_sim.ops.counts import OperandCounts
 from lowbit_sim.study.results import arm_status, difference, time_ratio, to_dict
 from tests.study.examples import arm, native_arm, result, run
 
@@ -31,6 +32,14 @@ def test_the_time_of_a_step_is_the_median_so_that_a_compilation_does_not_show():
 def test_overflows_are_summed_over_epochs_and_runs():
     subject = arm(runs=(run(0, additions=100, overflows=1), run(1, additions=300, overflows=5)))
     assert subject.overflow_share == 6 / 400
+
+
+def test_lost_operands_are_summed_over_epochs_and_runs():
+    first, second = OperandCounts(elements=100, clipped=3), OperandCounts(elements=300, underflowed=7)
+    subject = arm(runs=(run(0, operands=first), run(1, operands=second)))
+    assert subject.operands_lost == OperandCounts(elements=400, clipped=3, underflowed=7)
+    lost = to_dict(result(subject))["arms"][0]["operands_lost"]
+    assert lost == {"elements": 400, "clipped": 3, "underflowed": 7}
 
 
 def test_overflows_that_were_not_counted_are_not_guessed():

@@ -24,7 +24,7 @@ def int8(x):
 
 
 def test_a_right_quantiser_passes_however_it_returns_its_result():
-    few = {"max_examples": 60}
+    few = {"max_examples": 20}
     check_quantizer(int8, INT8)
     check_quantizer(lambda x: int8(x).to(torch.float32), "int8", returns="codes", **few)
     check_quantizer(lambda x: int8(x) * scale_of(x), "int8", **few)
@@ -57,6 +57,7 @@ WRONG = {
 }
 
 
+@pytest.mark.usefixtures("unshrunk")
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_quantisers_are_found(name):
     fn, options = WRONG[name]
@@ -81,6 +82,7 @@ def test_the_message_has_all_that_is_to_be_known():
     assert "shape [2]" in message
 
 
+@pytest.mark.usefixtures("unshrunk")
 def test_another_scale_or_shape_is_a_failure():
     with pytest.raises(ContractError, match="another scale"):
         check_quantizer(lambda x: (int8(x), scale_of(x) * 2), "int8")
@@ -92,13 +94,17 @@ def test_the_sign_of_zero_counts_where_there_is_a_code_for_it():
     def unsigned_zero(x):
         return x.clamp(-448, 448).to(torch.float8_e4m3fn).to(torch.float32) + 0.0
 
-    check_quantizer(lambda x: x.clamp(-448, 448).to(torch.float8_e4m3fn).float(), "fp8_e4m3fn", scale=1.0)
+    check_quantizer(
+        lambda x: x.clamp(-448, 448).to(torch.float8_e4m3fn).float(), "fp8_e4m3fn", scale=1.0, max_examples=60
+    )
     with pytest.raises(ContractError, match="value -0x0p"):
         check_quantizer(unsigned_zero, "fp8_e4m3fn", scale=1.0)
 
 
 def test_a_code_for_nan():
-    check_quantizer(lambda x: int8(torch.nan_to_num(x, nan=0.0)), "int8", nan=0, subnormals=False)
+    check_quantizer(
+        lambda x: int8(torch.nan_to_num(x, nan=0.0)), "int8", nan=0, subnormals=False, max_examples=60
+    )
     with pytest.raises(ContractError, match="nan, NaN"):
         check_quantizer(
             lambda x: torch.round(x).clamp(-127, 127).nan_to_num(1.0),
@@ -109,15 +115,16 @@ def test_a_code_for_nan():
         )
 
 
+@pytest.mark.usefixtures("unshrunk")
 def test_stochastic_rounding_by_integers_and_by_stream():
     def by_integers(x, random):
         return (torch.floor(x.double() * 64) + random).div(64).floor().clamp(-127, 127).to(torch.int8)
 
-    check_quantizer(by_integers, "int8", scale=1.0, rounding=STOCHASTIC)
+    check_quantizer(by_integers, "int8", scale=1.0, rounding=STOCHASTIC, max_examples=60)
     with pytest.raises(ContractError, match="R = "):
         check_quantizer(lambda x, r: by_integers(x, r.flip(0)), "int8", scale=1.0, rounding=STOCHASTIC)
     right = Quantizer(INT8, rounding=STOCHASTIC)
-    check_quantizer(lambda x, stream: right(x, stream=stream), right, random="stream")
+    check_quantizer(lambda x, stream: right(x, stream=stream), right, random="stream", max_examples=60)
     with pytest.raises(ContractError, match="is not int8 stochastic"):
         check_quantizer(
             lambda x, stream: right(x, stream=Stream(seed=stream.seed + 1)), right, random="stream"
