@@ -239,4 +239,70 @@ MUTANTS: list[Mutant] = [
             "return math.prod(known, start=values) if known else values",
         ),
     ),
+    *_group(
+        "lowbit_sim/arith/float_kernel.py",
+        ("tests/contract/test_float_gemm.py",),
+        (
+            "the compensation is lost",
+            "        term[j] = -term[j]\n    _step(correction, scratch",
+            "        term[j] = 0.0\n    _step(correction, scratch",
+        ),
+        ("the random carry of a sum comes early", "+ random) >> random_bits", "+ random + 1) >> random_bits"),
+    ),
+    *_group(
+        "lowbit_sim/arith/block_gemm.py",
+        ("tests/arith/test_block_gemm.py",),
+        (
+            "blocks share the first scale",
+            "torch.mul(self.sa[rows, c, None], self.sb[c], out=terms[c])",
+            "torch.mul(self.sa[rows, 0, None], self.sb[c], out=terms[c])",
+        ),
+        (
+            "one side's scale is lost",
+            "one.expand(a.shape[0], blocks) if a_scale is None else a_scale",
+            "one.expand(a.shape[0], blocks)",
+        ),
+    ),
+    *_group(
+        "lowbit_sim/arith/requant.py",
+        ("tests/arith/test_requant.py",),
+        (
+            "the second rounding is left out",
+            'if self.rounding == "double":\n            _check',
+            "if False:\n            _check",
+        ),
+        (
+            "halves go down",
+            "half = torch.bitwise_left_shift(torch.ones_like(right), right - 1)",
+            "half = torch.bitwise_left_shift(torch.ones_like(right), right - 1) - 1",
+        ),
+    ),
+    *_group(
+        "lowbit_sim/quant/learned_step.py",
+        ("tests/quant/test_learned_step.py",),
+        (
+            "the ends of the range count as inside",
+            "inside = (low < scaled) & (scaled < high)",
+            "inside = (low <= scaled) & (scaled <= high)",
+        ),
+        (
+            "a step's gradient forgets the value",
+            "torch.where(inside, values - scaled, values)",
+            "torch.where(inside, values, values)",
+        ),
+    ),
+    *_group(
+        "lowbit_sim/quant/transforms.py",
+        ("tests/quant/test_transforms.py",),
+        ("a butterfly adds twice", "(top + bottom, top - bottom)", "(top + bottom, top + bottom)"),
+    ),
+    *_group(
+        "lowbit_sim/ops/conv_transpose.py",
+        ("tests/ops/test_conv_axes.py",),
+        (
+            "the gradient of the weight keeps its sides",
+            '_OTHER: dict[Side, Side] = {"lhs": "rhs", "rhs": "lhs"}',
+            '_OTHER: dict[Side, Side] = {"lhs": "lhs", "rhs": "rhs"}',
+        ),
+    ),
 ]
