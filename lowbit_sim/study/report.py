@@ -1,11 +1,13 @@
-"""The one table of a study: metrics down, arms across, a section for each machine, footnotes for what is missing.
+"""The table of a study: metrics down, arms across, a section for each machine, footnotes for what is missing.
 
-It is made for 100 columns. What can't be given is a dash, and a footnote says why.
+It is made for 100 columns; more arms than fit come in further tables, each with the arm that the others are compared
+with. What can't be given is a dash, and a footnote says why.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -16,6 +18,9 @@ from lowbit_sim.study.results import ArmResult, Price, StudyResult, arm_status, 
 from lowbit_sim.trace import ROLES, Role
 
 DASH = "-"
+
+#: Arms that fit 100 columns.
+_ARMS_ACROSS = 4
 
 #: The cost model's note on float work is a footnote of its own; other notes are too many for a table.
 _FLOAT_NOTE = "run on the vector unit"
@@ -38,11 +43,27 @@ class _Footnotes:
 
 
 def study_table(study: StudyResult) -> RenderableType:
-    """The table and its footnotes."""
+    """The table, or several, and the footnotes."""
     notes = _Footnotes()
+    tables = [_table(replace(study, arms=arms), notes) for arms in _beside_each_other(study)]
     # Text, not markup, wherever a study's own words stand: an arm may be called "[a]".
-    title, caption = Text(_title(study)), Text(_caption(study))
-    table = Table(title=title, caption=caption, caption_justify="left", header_style="bold")
+    tables[-1].caption = Text(_caption(study))
+    return Group(*tables, *(Text(f"[{i}] {text}") for i, text in enumerate(notes.texts, start=1)))
+
+
+def _beside_each_other(study: StudyResult) -> list[tuple[ArmResult, ...]]:
+    """The arms of each table."""
+    arms, base = study.arms, study.baseline
+    if len(arms) <= _ARMS_ACROSS:
+        return [arms]
+    others = [arm for arm in arms if arm is not base]
+    first = () if base is None else (base,)
+    room = _ARMS_ACROSS - len(first)
+    return [(*first, *others[i : i + room]) for i in range(0, len(others), room)]
+
+
+def _table(study: StudyResult, notes: _Footnotes) -> Table:
+    table = Table(title=Text(_title(study)), caption_justify="left", header_style="bold")
     table.add_column("", no_wrap=True)
     for arm in study.arms:
         table.add_column(Text(arm.name), justify="right", overflow="fold")
@@ -50,7 +71,7 @@ def study_table(study: StudyResult) -> RenderableType:
     _training_section(table, study, notes)
     for index, price in enumerate(study.arms[0].prices):
         _machine_section(table, study, index, price.machine, notes)
-    return Group(table, *(Text(f"[{i}] {text}") for i, text in enumerate(notes.texts, start=1)))
+    return table
 
 
 def _title(study: StudyResult) -> str:

@@ -191,3 +191,21 @@ def test_float_gemms_on_the_vector_unit_have_their_own_footnote(notes, marks, fo
     lines = [line for line in text.splitlines() if line.startswith("[")][1:]  # [1] is on the accumulator
     assert len(lines) == len(footnotes)
     assert all(line.startswith(start) for line, start in zip(lines, footnotes, strict=True))
+
+
+@pytest.mark.parametrize("count", [4, 5, 7, 8])
+def test_more_arms_than_fit_come_in_further_tables_with_the_baseline(count):
+    others = [arm(f"arm {i}", (run(0, 0.9),)) for i in range(count - 1)]
+    text = rendered(result(native_arm((run(0, 0.95),)), *others))
+    headings = [line for line in text.splitlines() if line.startswith("┃") and "arm" in line]
+    shown = [[cell.strip() for cell in line.strip("┃").split("┃")][1:] for line in headings]
+    assert [names[0] for names in shown] == ["fp32"] * len(shown)
+    assert [name for names in shown for name in names[1:]] == [f"arm {i}" for i in range(count - 1)]
+    assert max(map(len, shown)) == 4
+    assert max(map(len, text.splitlines())) <= 100
+    assert text.count("Accuracy on") == 1
+
+
+def test_many_arms_without_a_native_one():
+    text = rendered(result(*(arm(f"arm {i}", (run(0, 0.9),)) for i in range(6))))
+    assert all(f"arm {i}" in text for i in range(6))
