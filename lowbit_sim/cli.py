@@ -259,18 +259,24 @@ def _three(text: str, what: str) -> tuple[int, int, int]:
 def diverge(
     a: Annotated[str, typer.Argument(metavar="A", help="FORMAT, PROFILE, native, STUDY.toml:ARM or FILE.")],
     b: Annotated[str | None, typer.Argument(metavar="[B]", help="The same; left out with --record.")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps to compare at most.")] = 1,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Training steps to compare: a recording's, or 1.")
+    ] = None,
     tolerance: Annotated[
         float, typer.Option(min=0, help="Let pass differences of this share of a tensor's largest value.")
     ] = 0.0,
     record: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Run A alone and keep its GEMMs in FILE.safetensors.")
     ] = None,
-    model: Annotated[str, typer.Option(metavar="NAME", help="Model, where a side names none.")] = "small_cnn",
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Model, where a side names none: small_cnn.")
+    ] = None,
     width: Annotated[int | None, typer.Option(min=1, help="Channels of its first stage.")] = None,
-    data: Annotated[str, typer.Option(metavar="NAME", help="Data set, likewise.")] = "digits",
-    batch: Annotated[int, typer.Option(min=1, help="Images in a step, likewise.")] = BATCH,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of weights, order and random bits.")] = 0,
+    data: Annotated[str | None, typer.Option(metavar="NAME", help="Data set, likewise: digits.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images in a step, likewise: 32.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of weights, order and random bits: 0.")
+    ] = None,
     data_root: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the data sets; by default LOWBIT_DATA.")
     ] = None,
@@ -282,28 +288,29 @@ def diverge(
     """
     from dataclasses import asdict
 
-    from lowbit_sim.study.diverge import Setup, record_side
     from lowbit_sim.study.diverge import diverge as run
+    from lowbit_sim.study.diverge import record_side, setup_for
     from lowbit_sim.study.diverge_report import text
     from lowbit_sim.study.recordings import save_recording
     from lowbit_sim.study.records import require_writable, write_json
 
     if (b is None) == (record is None):
         raise typer.BadParameter("give either two sides, or one side and --record FILE.safetensors")
-    setup = Setup(
-        model=model,
-        width=width,
-        data=data,
-        data_root=data_root,
-        batch_size=batch,
-        seed=seed,
-        steps=steps,
-    )
+    given = {
+        "model": model,
+        "width": width,
+        "data": data,
+        "data_root": data_root,
+        "batch_size": batch,
+        "seed": seed,
+        "steps": steps,
+    }
+    setup = setup_for([a] if b is None else [a, b], given)
     if record is not None:
         path = record.with_suffix(".safetensors")
         require_writable(path)
         save_recording(path, record_side(a, setup))
-        typer.echo(f"Wrote {path}. Compare with it: lowbit-sim diverge {path} B --steps {steps}")
+        typer.echo(f"Wrote {path}. Compare with it: lowbit-sim diverge {path} B")
         return
     if json is not None:
         require_writable(json)
@@ -333,7 +340,8 @@ def vectors(
     chunk: Annotated[int | None, typer.Option(help="With --format: products in a chunk.")] = None,
     outer_bits: Annotated[int | None, typer.Option(help="With --format: outer accumulator.")] = None,
     random_bits: Annotated[
-        int | None, typer.Option(help="With --format: round gradients stochastically with so many bits.")
+        int | None,
+        typer.Option(min=1, help="With --format: round gradients stochastically with so many bits."),
     ] = None,
     layer: Annotated[
         str, typer.Option(metavar="KIND|PATH", help="linear, conv2d, or a layer of --model.")
@@ -386,7 +394,9 @@ def vectors(
         "overflow": overflow,
         "chunk": chunk,
         "outer_bits": outer_bits,
-        "gradient_rounding": random_bits and {"mode": "stochastic", "random_bits": random_bits},
+        "gradient_rounding": (
+            None if random_bits is None else {"mode": "stochastic", "random_bits": random_bits}
+        ),
     }
     if numerics is not None:
         given = [f"--{key.replace('_', '-')}" for key, value in options.items() if value is not None]

@@ -94,3 +94,20 @@ def test_the_benchmark_figures_are_on_record():
     )
     assert len(quoted) > 10
     assert set(quoted) <= ratios
+
+
+def test_the_table_of_formats_is_on_record():
+    record = json.loads((ROOT / "experiments/records/formats.json").read_text(encoding="utf-8"))
+    text = (ROOT / "experiments/README.md").read_text(encoding="utf-8")
+    [table] = re.findall(r"<!-- formats -->\n(.*?)<!-- end of formats -->", text, re.DOTALL)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    assert [row[0] for row in rows] == [arm["name"] for arm in record["arms"]]
+    for row, arm in zip(rows, record["arms"], strict=True):
+        lost = arm["operands_lost"]
+        shares = [f"{100 * lost[k] / lost['elements']:.2f}" if lost["elements"] else "-" for k in LOST]
+        accuracy = f"{100 * arm['mean_accuracy']:.2f} ± {100 * arm['accuracy_deviation']:.2f}"
+        difference = f"{100 * arm['difference_to_baseline']:+.2f}"
+        assert row[1:] == [accuracy, difference, *shares, f"{arm['time_ratio_to_baseline']:.1f}"]
+
+
+LOST = ("underflowed", "clipped")

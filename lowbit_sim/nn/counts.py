@@ -1,8 +1,8 @@
 """What low precision loses, layer by layer: overflowed additions, clipped and vanished operands.
 
 Emulated layers count by themselves while they train, in every `COUNT_EVERY`-th step and in every step that is
-recorded. Counting changes no result; it costs a pass over each operand, and a wrapping accumulator the fast path that
-need not look at its sums.
+recorded. Counting changes no result; it costs a pass over each operand. A wrapping accumulator that may overflow
+would lose its fast path too, so its additions are counted in every 256th step only.
 """
 
 from __future__ import annotations

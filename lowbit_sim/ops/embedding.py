@@ -21,7 +21,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from lowbit_sim.arith.bounds import magnitude, range_proof
 from lowbit_sim.arith.float_mac import FloatMacUnit
@@ -31,6 +30,7 @@ from lowbit_sim.numerics.catalog import INT8
 from lowbit_sim.ops.backend import forced_backend
 from lowbit_sim.ops.capture import capturing
 from lowbit_sim.ops.contraction import Side
+from lowbit_sim.ops.emulated import refuse_second_derivative
 from lowbit_sim.ops.events import emit_native, gemm_event
 from lowbit_sim.ops.operand import FLOAT_BYTES, CallSite, Operands, operands, quantize_operand
 from lowbit_sim.ops.product import check_reduction, product
@@ -155,8 +155,8 @@ class _Embedding(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, None, None, None, None, None]:  # type: ignore[override]
+        refuse_second_derivative(ctx.at)
         if not ctx.needs_input_grad[0]:
             return None, None, None, None, None, None
         (tokens,) = ctx.saved_tensors

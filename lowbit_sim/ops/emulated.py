@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from lowbit_sim.arith.spec import OpSpec
 from lowbit_sim.ops.capture import CapturedGemm, capturing, keep
@@ -61,10 +60,26 @@ class _Emulated(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:  # type: ignore[override]
+        refuse_second_derivative(ctx.at)
         with torch.autocast(g.device.type, enabled=False):
             return *_gradients(ctx, g), None, None, None
+
+
+def refuse_second_derivative(at: CallSite) -> None:
+    """Refuse a backward pass whose own gradient is asked for.
+
+    Emulated gradients are rounded, and have no derivative of their own; torch's `once_differentiable` would pass them
+    off as constants wherever the incoming gradient is one.
+
+    Raises:
+        RuntimeError: The backward pass records a graph (`create_graph=True`); the message names the layer.
+    """
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            f"layer {at.layer!r} is emulated: its gradients are rounded and can't be differentiated again "
+            "(create_graph=True). Keep the layer native where a loss contains gradients"
+        )
 
 
 def _gradients(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None]:

@@ -31,6 +31,9 @@ from lowbit_sim.quant.qtensor import QTensor
 from lowbit_sim.quant.quantizer import Quantizer
 from lowbit_sim.trace import Role, recording
 
+#: Training steps from one that counts the overflows of wrapping accumulators that no proof covers to the next.
+_WRAPS_COUNTED_EVERY = 256
+
 
 @dataclass(frozen=True, kw_only=True)
 class LaidOut:
@@ -84,7 +87,7 @@ def _sample(
 ) -> Tensor:
     left, right, undo = _lay_out(layout, role, spec, lhs, rhs, sample, at)
     results = _multiply(spec, left, right, role, sample, at)
-    if at.tallies is not None:
+    if at.tallies is not None and all(r.overflows is not None for r in results):
         at.tally(role).add_results(results)
     if recording():
         emit_gemm(layout, role, spec, results, at)
@@ -225,11 +228,18 @@ def _quantized_matrix(
     )
 
 
+def _counts_overflows(spec: GemmSpec, at: CallSite) -> bool:
+    """Whether overflows must be counted: no value changes, but a wrapping accumulator has a faster path without."""
+    if recording():
+        return True
+    wraps = isinstance(spec.mac, MacUnit) and spec.mac.overflow == "wrap"
+    return at.tallies is not None and (not wraps or at.step % _WRAPS_COUNTED_EVERY == 0)
+
+
 def _multiply(
     spec: GemmSpec, left: list[LaidOut], right: list[LaidOut], role: Role, sample: int, at: CallSite
 ) -> list[GemmResult]:
-    # Counting changes no value, but a wrapping accumulator that need not count has a faster path.
-    counting = at.counting
+    counting = _counts_overflows(spec, at)
     if isinstance(spec.mac, MacUnit) and not spec.block:
         lhs, rhs = ([m.multiplicands for m in side] for side in (left, right))
         return run_gemms(lhs, rhs, spec.mac, backend=forced_backend(), count_overflows=counting)

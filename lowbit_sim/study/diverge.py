@@ -10,10 +10,12 @@ A side is written
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import torch.nn.functional as F
 from torch import nn
@@ -35,6 +37,7 @@ from lowbit_sim.study.divergence import Divergence, first_divergence
 from lowbit_sim.study.errors import StudyError
 from lowbit_sim.study.load_study import load_study
 from lowbit_sim.study.models import build
+from lowbit_sim.study.quantities import counted
 from lowbit_sim.study.recordings import RecordedGemm, Recording, load_recording, recorded
 from lowbit_sim.training.determinism import deterministic
 from lowbit_sim.training.examples import Examples, shuffled
@@ -42,6 +45,9 @@ from lowbit_sim.training.settings import TrainingSettings, build_optimizer
 
 NATIVE = "native"
 _RECORDING = ".safetensors"
+
+#: The fields of `Setup` that a study's arm brings itself.
+_OF_THE_MODEL = {"model", "width", "data", "batch_size", "learning_rate"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +106,10 @@ def diverge(a: str, b: str, setup: Setup, tolerance: float = 0.0) -> Report:
         StudyError: A side that can't be read, or that names what does not exist.
     """
     found, compared, steps = None, 0, 0
-    for step, (x, y) in enumerate(zip(_steps(a, setup), _steps(b, setup), strict=False)):
+    for step, (x, y) in enumerate(zip_longest(_steps(a, setup), _steps(b, setup))):
+        if x is None or y is None:
+            found = _ended(step, "A" if x is None else "B")
+            break
         steps += 1
         compared += min(len(x), len(y))
         found = first_divergence(step, x, y, tolerance)
@@ -109,19 +118,62 @@ def diverge(a: str, b: str, setup: Setup, tolerance: float = 0.0) -> Report:
     return Report(a=a, b=b, steps=steps, gemms=compared, divergence=found)
 
 
+def _ended(step: int, side: str) -> Divergence:
+    detail = f"{side} has no more than {counted(step, 'step')}"
+    return Divergence(step=step, gemm=0, layer="", role="output", what="order", detail=detail)
+
+
+def setup_for(sides: Sequence[str], given: dict[str, Any]) -> Setup:
+    """The setup of some sides: defaults, over them what recordings ran with, over that what is given.
+
+    Args:
+        sides: The sides as they are written.
+        given: Fields of `Setup` that the user chose, None for those left out.
+
+    Raises:
+        StudyError: Something is given that contradicts a recording or that no side would use.
+    """
+    given = {key: value for key, value in given.items() if value is not None}
+    fields: dict[str, Any] = {}
+    for side in (side for side in sides if side.endswith(_RECORDING)):
+        recording = load_recording(Path(side))
+        for key, value in recording.setup.items():
+            if given.get(key, value) != value:
+                raise StudyError(f"{side} was recorded with {key} = {value!r}: {given[key]!r} contradicts it")
+        fields |= recording.setup | {"steps": len(recording.steps)}
+    idle = sorted(given.keys() & _OF_THE_MODEL)
+    if idle and not any(map(_uses_setup, sides)):
+        raise StudyError(f"{', '.join(idle)} would have no effect: every side brings its own")
+    return Setup(**(fields | given))
+
+
+def _uses_setup(side: str) -> bool:
+    return not side.endswith(_RECORDING) and not _is_arm(side.partition("@")[0])
+
+
+def _is_arm(what: str) -> bool:
+    path, colon, _ = what.rpartition(":")
+    return bool(colon) and path.endswith(".toml")
+
+
 def record_side(side: str, setup: Setup) -> Recording:
     """Run one side and keep all of its GEMMs.
 
     Raises:
         StudyError: As `diverge`.
     """
-    return Recording(title=side, steps=tuple(_steps(side, setup)))
+    used = {"seed": setup.seed}
+    if _uses_setup(side):
+        used = {key: getattr(setup, key) for key in ("seed", *sorted(_OF_THE_MODEL))}
+    return Recording(title=side, setup=used, steps=tuple(_steps(side, setup)))
 
 
 def _steps(side: str, setup: Setup) -> Iterator[tuple[RecordedGemm, ...]]:
     if side.endswith(_RECORDING):
         return iter(load_recording(Path(side)).steps)
     what, _, backend = side.partition("@")
+    if what.endswith(_RECORDING):
+        raise StudyError(f"side {side!r}: a recording ran on its own backend, it takes no @BACKEND")
     if backend and backend not in BACKENDS:
         raise StudyError(f"side {side!r}: {unknown('backend', backend, BACKENDS)}")
     model, data, settings = _built(what, side, setup)
@@ -129,8 +181,8 @@ def _steps(side: str, setup: Setup) -> Iterator[tuple[RecordedGemm, ...]]:
 
 
 def _built(what: str, side: str, setup: Setup) -> tuple[nn.Module, Dataset, TrainingSettings]:
-    path, colon, arm = what.rpartition(":")
-    if colon and path.endswith(".toml"):
+    path, _, arm = what.rpartition(":")
+    if _is_arm(what):
         return _of_study(load_study(Path(path)), arm, side, setup)
     data = load(setup.data, setup.data_root)
     model = build(

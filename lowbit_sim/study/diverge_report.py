@@ -19,6 +19,8 @@ def text(report: Report) -> str:
     if report.divergence is None:
         return f"{report.a} and {report.b} agree in {compared}."
     found = report.divergence
+    if not found.layer:
+        return f"{report.a} (A) and {report.b} (B) agree in {compared}, but {found.detail}."
     lines = [
         f"{report.a} (A) and {report.b} (B) part in step {found.step}, layer {found.layer!r}, {found.role} GEMM "
         f"(number {found.gemm} of the step):"
@@ -32,8 +34,8 @@ def text(report: Report) -> str:
     names = ("A", "B")
     for i, name in enumerate(names):
         code = f"   code {_number(found.codes[i])}" if found.codes else ""
-        value = found.values[i] if found.values else float("nan")
-        lines.append(f"  {name}: {value:.9g} ({float(value).hex()}){code}")
+        value = f"{found.values[i]:.9g} ({found.values[i].hex()})" if found.values else ""
+        lines.append(f"  {name}: {value}{code}")
     return "\n".join(lines)
 
 

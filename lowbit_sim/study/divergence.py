@@ -27,7 +27,8 @@ class Divergence:
         what: "lhs", "rhs", "sum" (what left the accumulators), "result", or "order" (other GEMMs ran).
         group: Which of the role's matrices; 0 for a tensor.
         element: Index of the first differing element in row-major order; empty for "order".
-        values: The two values there, scales applied; for "order" empty.
+        values: The two values there, scales applied; None where a scale for each row or column does not belong to
+            single elements of the layout, and for "order".
         codes: The two codes or accumulators there; None for real tensors.
         differing: How many elements of the tensor differ.
         elements: How many it has.
@@ -56,6 +57,7 @@ class _Pair:
     group: int
     values: tuple[Tensor, Tensor]
     codes: tuple[Tensor, Tensor] | None
+    scaled: bool = True
 
 
 def first_divergence(
@@ -105,8 +107,8 @@ def _in_gemm(x: RecordedGemm, y: RecordedGemm, tolerance: float) -> Divergence |
 def _differ(p: Tensor, q: Tensor, tolerance: float) -> Tensor:
     """Where two tensors differ; NaN equals NaN."""
     both_nan = torch.isnan(p) & torch.isnan(q)
-    if tolerance == 0:
-        return (p != q) & ~both_nan
+    if tolerance == 0:  # equal bits: zeros have a sign
+        return ((p != q) | (torch.signbit(p) != torch.signbit(q))) & ~both_nan
     largest = torch.maximum(p.abs().nan_to_num().max(), q.abs().nan_to_num().max()) if p.numel() else 0.0
     close = (p - q).abs() <= tolerance * largest
     return ~(close | (p == q) | both_nan)
@@ -114,14 +116,14 @@ def _differ(p: Tensor, q: Tensor, tolerance: float) -> Tensor:
 
 def _element(here: dict, pair: _Pair, odd: Tensor) -> Divergence:
     index = tuple(int(i) for i in odd.nonzero()[0])
-    values = tuple(float(t[index]) for t in pair.values)
+    values = tuple(float(t[index]) for t in pair.values) if pair.scaled else None
     codes = tuple(float(t[index]) for t in pair.codes) if pair.codes else None
     return Divergence(
         **here,
         what=pair.what,
         group=pair.group,
         element=index,
-        values=(values[0], values[1]),
+        values=(values[0], values[1]) if values else None,
         codes=(codes[0], codes[1]) if codes else None,
         differing=int(odd.sum()),
         elements=odd.numel(),
@@ -143,22 +145,26 @@ def _formats(gemm: RecordedGemm) -> tuple[str, ...]:
 
 
 def _operand_pairs(side: str, x: RecordedGemm, y: RecordedGemm) -> Iterator[_Pair]:
-    """Scales where the formats agree, then what the matrices stand for, with the codes beside."""
-    if getattr(x, f"{side}_format") == getattr(y, f"{side}_format"):
+    """Scales where the formats agree, then what the matrices stand for, with the codes beside.
+
+    Where scales can't be laid on the matrices, codes of one format are compared by themselves, and of two formats not
+    at all: the results tell.
+    """
+    same_format = getattr(x, f"{side}_format") == getattr(y, f"{side}_format")
+    if same_format:
         scales = zip(getattr(x, f"{side}_scale"), getattr(y, f"{side}_scale"), strict=False)
         for group, (p, q) in enumerate(scales):
             yield _Pair(f"{side} scale", group, (p.double(), q.double()), None)
     for group, (p, q) in enumerate(zip(getattr(x, side), getattr(y, side), strict=False)):
-        values = _scaled(p, x, side, group), _scaled(q, y, side, group)
-        yield _Pair(side, group, values, (p, q))
+        left, right = _scaled(p, x, side, group), _scaled(q, y, side, group)
+        if left is not None and right is not None:
+            yield _Pair(side, group, (left, right), (p, q))
+        elif same_format:
+            yield _Pair(side, group, (p.double(), q.double()), (p, q), scaled=False)
 
 
-def _scaled(matrix: Tensor, gemm: RecordedGemm, side: str, group: int) -> Tensor:
-    """A matrix times its scale, float64: a tensor's one scale, or the blocks' scales along the reduction.
-
-    A scale for each row of the result is left out: it does not belong to single elements of every layout, and is
-    compared by itself.
-    """
+def _scaled(matrix: Tensor, gemm: RecordedGemm, side: str, group: int) -> Tensor | None:
+    """A matrix times its scale, float64; None for a scale that the layout spreads over the result in other ways."""
     scales = getattr(gemm, f"{side}_scale")
     matrix = matrix.double()
     if not scales:
@@ -166,8 +172,9 @@ def _scaled(matrix: Tensor, gemm: RecordedGemm, side: str, group: int) -> Tensor
     scale = scales[group if len(scales) == len(getattr(gemm, side)) else 0].double()
     if scale.numel() == 1:
         return matrix * scale.reshape(())
-    block: int = getattr(gemm, f"{side}_block")
-    if not block:
-        return matrix
     axis = 1 if side == "lhs" else 0
-    return matrix * scale.repeat_interleave(block, dim=axis).narrow(axis, 0, matrix.shape[axis])
+    block: int = getattr(gemm, f"{side}_block")
+    if block:
+        return matrix * scale.repeat_interleave(block, dim=axis).narrow(axis, 0, matrix.shape[axis])
+    of_rows = scale.ndim == 2 and scale.shape[axis] == 1 and scale.shape[1 - axis] == matrix.shape[1 - axis]
+    return matrix * scale if of_rows else None

@@ -80,10 +80,12 @@ class Recording:
 
     Attributes:
         title: What ran, in words.
+        setup: How it ran: the fields of `diverge.Setup` that had an effect, by name.
         steps: For each step its GEMMs, in the order in which they ran.
     """
 
     title: str
+    setup: dict[str, Any]
     steps: tuple[tuple[RecordedGemm, ...], ...]
 
 
@@ -100,7 +102,12 @@ def save_recording(path: Path, recording: Recording) -> None:
         for j, gemm in enumerate(step):
             tensors.update(_tensors(f"{i}/{j}", gemm))
     steps = [[_words(gemm) for gemm in step] for step in recording.steps]
-    metadata = {"format": _FORMAT, "title": recording.title, "steps": json.dumps(steps)}
+    metadata = {
+        "format": _FORMAT,
+        "title": recording.title,
+        "setup": json.dumps(recording.setup),
+        "steps": json.dumps(steps),
+    }
     try:
         save_file(tensors, path, metadata=metadata)
     except OSError as error:
@@ -137,7 +144,8 @@ def load_recording(path: Path) -> Recording:
                 tuple(_read(file, f"{i}/{j}", words) for j, words in enumerate(step))
                 for i, step in enumerate(json.loads(metadata["steps"]))
             ]
-            return Recording(title=metadata["title"], steps=tuple(steps))
+            setup = json.loads(metadata["setup"])
+            return Recording(title=metadata["title"], setup=setup, steps=tuple(steps))
     except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise StudyError(f"can't read the recording {path}: {error}") from None
 

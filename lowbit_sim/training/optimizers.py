@@ -28,8 +28,9 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from lowbit_sim.numerics.random import Stream
+from lowbit_sim.quant.quantizer import NotANumberError
 from lowbit_sim.trace import recording
-from lowbit_sim.training.update_spec import ParameterUpdate, UpdateBill, UpdateSpec
+from lowbit_sim.training.update_spec import UPDATE_STREAMS, ParameterUpdate, UpdateBill, UpdateSpec
 
 _SPEC, _SEED, _STEP = "update", "seed", "random_step"
 
@@ -77,6 +78,7 @@ class LowPrecisionOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self._refuse_nan()
         bill, site = UpdateBill(), 0
         for group in self.param_groups:
             for p in group["params"]:
@@ -86,6 +88,23 @@ class LowPrecisionOptimizer(torch.optim.Optimizer):
         if recording():
             bill.emit()
         return loss
+
+    def _refuse_nan(self) -> None:
+        """Refuse a NaN before the first parameter is changed, so that a step can be skipped as a whole.
+
+        Only where something is rounded: native formats carry it on, as torch's optimisers do.
+        """
+        site = 0
+        for group in self.param_groups:
+            rounds = any(getattr(group[_SPEC], name) is not None for name in UPDATE_STREAMS)
+            for p in group["params"]:
+                if rounds and p.grad is not None and bool(torch.isnan(p.grad).any()):
+                    count = int(torch.isnan(p.grad).sum())
+                    raise NotANumberError(
+                        f"{count} of {p.grad.numel()} elements of the gradient of parameter {site} are NaN: "
+                        "nothing was updated"
+                    )
+                site += 1
 
     def _step_parameter(self, p: Tensor, group: dict[str, Any], site: int, bill: UpdateBill) -> None:
         grad = p.grad

@@ -240,9 +240,8 @@ def test_a_second_derivative_is_refused(operator) -> None:
     x, w = data(operator)
     x.requires_grad_()
     y = call(operator, x, w.requires_grad_())
-    [grad] = torch.autograd.grad(y.square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="differentiate twice"):
-        grad.sum().backward()
+    with pytest.raises(RuntimeError, match="its gradients are rounded and can't be differentiated again"):
+        torch.autograd.grad(y.square().sum(), x, create_graph=True)
 
 
 @OPERATORS
@@ -256,3 +255,16 @@ def test_no_grad_and_inference_mode(operator) -> None:
     assert not y.requires_grad
     with torch.inference_mode():
         assert torch.equal(call(operator, x, w), expected)
+
+
+def test_a_gradient_of_a_gradient_is_refused_by_name() -> None:
+    """It would silently be zero: rounded gradients are constants to torch."""
+    spec = lb.OpSpec.uniform(lb.INT8)
+    x, w = torch.ones(2, 3, requires_grad=True), torch.ones(4, 3, requires_grad=True)
+    y = linear(x, w, None, spec, CallSite(layer="head"))
+    with pytest.raises(
+        RuntimeError, match="layer 'head' is emulated: its gradients .* can't be differentiated again"
+    ):
+        torch.autograd.grad(y.sum(), x, create_graph=True)
+    y = linear(x, w, None, spec, CallSite(layer="head"))
+    assert torch.autograd.grad(y.sum(), x)[0].shape == x.shape

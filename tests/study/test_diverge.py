@@ -7,7 +7,7 @@ import torch
 
 import lowbit_sim as lb
 from lowbit_sim.arith.backends import numba_cpu
-from lowbit_sim.study.diverge import Setup, diverge, record_side
+from lowbit_sim.study.diverge import Setup, diverge, record_side, setup_for
 from lowbit_sim.study.diverge_report import text
 from lowbit_sim.study.divergence import Divergence, first_divergence
 from lowbit_sim.study.errors import StudyError
@@ -181,3 +181,76 @@ def test_the_capture_keeps_what_in_place_modules_overwrite() -> None:
     with capture() as kept:
         y = model(torch.randn(8, 4, generator=torch.Generator().manual_seed(0)))
     assert kept.gemms[0].result.min() < 0 <= y.min()
+
+
+def test_a_recording_brings_its_setup(tmp_path, int8) -> None:
+    path = tmp_path / "run.safetensors"
+    save_recording(path, int8)
+    assert setup_for([str(path), "int4"], {}) == SETUP
+    assert setup_for([str(path), "int4"], {"steps": 1, "model": "mlp"}) == replace(SETUP, steps=1)
+    with pytest.raises(StudyError, match="was recorded with model = 'mlp': 'small_cnn' contradicts it"):
+        setup_for([str(path), "int4"], {"model": "small_cnn"})
+    assert setup_for(["int8", "int4"], {"width": 4, "seed": None}) == Setup(width=4)
+
+
+def test_options_without_effect_are_refused(tmp_path, int8) -> None:
+    from lowbit_sim.study.load_study import default_study_path
+
+    arm = f"{default_study_path()}:INT8"
+    with pytest.raises(StudyError, match="batch_size, model would have no effect: every side brings its own"):
+        setup_for([arm, arm], {"model": "resnet20", "batch_size": 3})
+    assert setup_for([arm, arm], {"seed": 3, "steps": 2}) == Setup(seed=3, steps=2)
+
+
+def test_a_shorter_recording_does_not_agree(tmp_path, int8) -> None:
+    path = tmp_path / "run.safetensors"
+    save_recording(path, replace(int8, steps=int8.steps[:1]))
+    report = diverge("int8", str(path), SETUP)
+    assert report.divergence is not None
+    assert text(report).endswith("agree in 8 GEMMs of 1 training step, but B has no more than 1 step.")
+
+
+def test_the_sign_of_zero_is_a_bit(int8) -> None:
+    gemm = replace(int8.steps[0][0], result=torch.zeros(2, 2))
+    found = first_divergence(0, [gemm], [replace(gemm, result=-torch.zeros(2, 2))])
+    assert isinstance(found, Divergence)
+    assert (found.what, found.differing) == ("result", 4)
+
+
+def test_scales_of_rows_are_applied_and_others_are_left_to_the_results() -> None:
+    """INT8 against INT4 weights with a scale for each output channel: values are compared, not codes."""
+    from lowbit_sim.study.divergence import _scaled
+    from lowbit_sim.study.recordings import recorded
+
+    def gemms(name: str) -> list:
+        from lowbit_sim.ops.capture import capture
+
+        weight = lb.Quantizer(lb.parse_format(name), granularity=lb.PerAxis(0))
+        spec = lb.OpSpec(output=lb.GemmSpec(lb.Quantizer(lb.INT8), weight), grad_input=None, grad_weight=None)
+        torch.manual_seed(0)
+        layer = lb.convert(torch.nn.Linear(6, 4), [lb.Rule("*", spec)])
+        with capture() as kept:
+            layer(torch.ones(2, 6))
+        return [recorded(gemm) for gemm in kept.gemms]
+
+    wide, narrow = gemms("int8")[0], gemms("int4")[0]
+    torch.manual_seed(0)
+    weight = torch.nn.Linear(6, 4).weight.detach().double()
+    values = _scaled(wide.rhs[0], wide, "rhs", 0)
+    assert values is not None
+    assert torch.allclose(values.t(), weight, atol=0.005)
+    found = first_divergence(0, [wide], [narrow])
+    assert isinstance(found, Divergence)
+    assert found.what == "rhs"
+    assert found.values is not None
+    assert abs(found.values[0] - found.values[1]) < 0.1
+    image = replace(wide, rhs_scale=(torch.ones(1, 4, 1, 1),))
+    other = replace(narrow, rhs_scale=(torch.ones(1, 4, 1, 1),))
+    by_result = first_divergence(0, [image], [other])
+    assert isinstance(by_result, Divergence)
+    assert by_result.what == "result"
+
+
+def test_a_recording_takes_no_backend() -> None:
+    with pytest.raises(StudyError, match="it takes no @BACKEND"):
+        diverge("run.safetensors@reference", "int8", SETUP)

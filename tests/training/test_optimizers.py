@@ -366,8 +366,22 @@ def test_what_can_t_be_is_refused() -> None:
     with pytest.raises(ValueError, match=r"parameter 0 has torch.float16; the update takes float32"):
         SGD([half]).step()
     p.grad = torch.tensor([1.0, math.nan, 0.0])
-    with pytest.raises(lb.NotANumberError, match="momentum of parameter 0 in its update: 1 of 3"):
+    with pytest.raises(lb.NotANumberError, match="1 of 3 elements of the gradient of parameter 0 are NaN"):
         SGD([p], momentum=0.5, update=UpdateSpec.uniform(lb.INT8)).step()
+
+
+def test_a_step_with_a_nan_changes_nothing() -> None:
+    """So that a training loop can skip it: neither weights nor the count of steps have moved."""
+    first, second = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
+    optimizer = lb.Adam([first, second], lr=0.1, update=UpdateSpec.uniform(lb.BF16))
+    first.grad, second.grad = torch.ones(3), torch.tensor([1.0, math.nan, 0.0])
+    with pytest.raises(lb.NotANumberError, match="gradient of parameter 1 are NaN: nothing was updated"):
+        optimizer.step()
+    assert torch.equal(first, torch.ones(3))
+    assert not optimizer.state
+    second.grad = None
+    optimizer.step()
+    assert not torch.equal(first, torch.ones(3))
 
 
 def test_a_running_scale_is_refused() -> None:
