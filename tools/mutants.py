@@ -305,4 +305,29 @@ MUTANTS: list[Mutant] = [
             '_OTHER: dict[Side, Side] = {"lhs": "lhs", "rhs": "rhs"}',
         ),
     ),
+    *_group(
+        "lowbit_sim/arith/norms_kernel.py",
+        ("tests/arith/test_bounds.py",),
+        (
+            "a transposed operand's norm keeps the first chunk's",
+            "squares[first + j] = max(squares[first + j], square[j])",
+            "squares[first + j] = square[j]",
+        ),
+        ("the largest magnitude has a sign", "top = max(top, value)", "top = max(top, np.int64(x[row, k]))"),
+    ),
+    *_group(
+        "lowbit_sim/ops/counts_kernel.py",
+        ("tests/ops/test_counts.py",),
+        ("the end itself is not beyond", "(y >= most) | (y <= least)", "(y > most) | (y < least)"),
+        ("zeros vanish", "became_zero & (value != np.float32(0)) &", "became_zero &"),
+    ),
+    *_group(
+        "lowbit_sim/training/optimizers.py",
+        ("tests/training/test_optimizers.py",),
+        (
+            "the second moment is kept as the first",
+            'update.keep("second_moment", square)',
+            'update.keep("momentum", square)',
+        ),
+    ),
 ]
