@@ -18,7 +18,7 @@ help:
 	@echo "make demo       install, then compare fp32, INT8 and INT4 training on real images (about two minutes)"
 	@echo "make test       all tests that take seconds"
 	@echo "make test-all   and those that take minutes"
-	@echo "make mutate     breaks the arithmetic line by line and sees the tests fail (about an hour)"
+	@echo "make mutate     breaks the arithmetic line by line and sees the tests fail (about half an hour)"
 	@echo "make lint       style and types;  make format rewrites the style"
 	@echo "make docs       builds the documentation into site/"
 	@echo "make bench      speed next to other implementations"

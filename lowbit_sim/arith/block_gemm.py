@@ -97,7 +97,7 @@ def _scales(
     a: Tensor, b: Tensor, a_scale: Tensor | None, b_scale: Tensor | None, block: int
 ) -> tuple[Tensor, Tensor]:
     blocks = -(-a.shape[1] // block)
-    one = torch.ones((), device=a.device)
+    one = torch.ones((), dtype=torch.float32, device=a.device)
     return (
         one.expand(a.shape[0], blocks) if a_scale is None else a_scale,
         one.expand(blocks, b.shape[1]) if b_scale is None else b_scale,
@@ -137,7 +137,7 @@ class _Job:
         first = self.blocks * self._block_draws + rows.start * self.b.shape[1] * self.across.additions(
             self.blocks
         )
-        ones = torch.ones(1, self.blocks, device=terms.device)
+        ones = torch.ones(1, self.blocks, dtype=torch.float32, device=terms.device)
         return run_float_gemm(ones, terms, self.across, stream=self._from(first), backend=backend)
 
     @property
@@ -155,7 +155,7 @@ class _Job:
     def reference(self) -> GemmResult:
         rows = slice(0, self.a.shape[0])
         parts = [self.block_sums(c, rows) for c in range(self.blocks)]
-        terms = torch.empty(self.blocks, self.a.shape[0], self.b.shape[1])
+        terms = torch.empty(self.blocks, self.a.shape[0], self.b.shape[1], dtype=torch.float32)
         scales_a, scales_b = self.sa.tolist(), self.sb.tolist()
         for c, part in enumerate(parts):
             for i, row in enumerate(part.values.tolist()):
@@ -167,10 +167,10 @@ class _Job:
     def fast(self) -> GemmResult:
         m, n = self.a.shape[0], self.b.shape[1]
         step = max(1, _TERMS // max(1, self.blocks * n))
-        values, parts = torch.empty(m, n, device=self.a.device), []
+        values, parts = torch.empty(m, n, dtype=torch.float32, device=self.a.device), []
         for start in range(0, max(m, 1), step):
             rows = slice(start, min(start + step, m))
-            terms = torch.empty(self.blocks, rows.stop - start, n, device=self.a.device)
+            terms = torch.empty(self.blocks, rows.stop - start, n, dtype=torch.float32, device=self.a.device)
             for c in range(self.blocks):
                 parts.append(self.block_sums(c, rows))
                 torch.mul(self.sa[rows, c, None], self.sb[c], out=terms[c])

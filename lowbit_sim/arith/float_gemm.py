@@ -18,6 +18,7 @@ from lowbit_sim.arith.float_mac import FloatMacUnit
 from lowbit_sim.arith.result import GemmResult
 from lowbit_sim.numerics.random import Stream
 from lowbit_sim.numerics.suggest import unknown
+from lowbit_sim.numerics.threads import refuse_flushed_subnormals
 
 #: Every backend is a module with NAME, why_not(mac, a, b) and run(mac, a, b, stream).
 BACKENDS: dict[str, ModuleType] = {m.NAME: m for m in (float_reference, float_numba, float_exact)}
@@ -52,6 +53,7 @@ def run_float_gemm(
             or a backend that is unknown or can't run this.
     """
     _check(a, b, mac, stream)
+    refuse_flushed_subnormals()
     a, b = a.detach(), b.detach()
     result = _fastest(a, b, mac, stream) if backend is None else _forced(a, b, mac, stream, backend)
     additions = a.shape[0] * b.shape[1] * mac.additions(a.shape[1])

@@ -8,6 +8,7 @@ from typing import get_args
 from lowbit_sim.arith.mac import SummationOrder
 from lowbit_sim.numerics.catalog import FP32
 from lowbit_sim.numerics.formats import FloatFormat
+from lowbit_sim.numerics.interop import from_qtorch, is_qtorch
 from lowbit_sim.numerics.reference import overflow_code
 from lowbit_sim.numerics.rounding import Rounding
 from lowbit_sim.numerics.suggest import unknown
@@ -61,6 +62,9 @@ class FloatMacUnit:
     kahan: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("accumulator", "outer", "product"):
+            if is_qtorch(getattr(self, name)):
+                object.__setattr__(self, name, from_qtorch(getattr(self, name)))
         if not is_whole(self.chunk, 0, 1 << 62):
             raise ValueError(f"a chunk has 0 or more products, got chunk={self.chunk}")
         if self.order not in get_args(SummationOrder):

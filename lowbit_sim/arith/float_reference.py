@@ -134,7 +134,7 @@ def dot(a: list[float], b: list[float], mac: FloatMacUnit, adder: Adder) -> floa
 def run(mac: FloatMacUnit, a: Tensor, b: Tensor, stream: Stream | None) -> GemmResult:
     """a [M, K] times b [K, N]; result (m, n)'s addition i draws element (m N + n) additions + i of the stream."""
     rows, columns = a.tolist(), b.t().tolist()
-    values = torch.zeros(a.shape[0], b.shape[1])
+    values = torch.zeros(a.shape[0], b.shape[1], dtype=torch.float32)
     per_result = mac.additions(a.shape[1])
     overflowed = swamped = 0
     for i, row in enumerate(rows):

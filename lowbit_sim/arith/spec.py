@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 
 from lowbit_sim.arith.float_mac import FloatMacUnit
 from lowbit_sim.arith.mac import MacUnit
-from lowbit_sim.numerics.formats import BlockFormat, FixedFormat, FloatFormat, Format
+from lowbit_sim.numerics.formats import BlockFormat, FixedFormat, FloatFormat, Format, IntFormat
 from lowbit_sim.numerics.rounding import Rounding
 from lowbit_sim.numerics.whole import is_whole
 from lowbit_sim.quant.granularity import Granularity, PerTensor
 from lowbit_sim.quant.quantizer import Quantizer
-from lowbit_sim.quant.scaling import AbsMaxScale, FixedScale, ScaleRule
+from lowbit_sim.quant.scaling import AbsMaxScale, FixedScale, MinMaxScale, ScaleRule
 from lowbit_sim.quant.transforms import Transform
 
 #: Independent quantisations of one operand; their random bits are told apart by 8 bits.
@@ -67,6 +67,7 @@ class GemmSpec:
                         f"{side} has format {fmt}, whose values are not whole multiples of one unit within 16 bits: "
                         "a MacUnit can't add its products, a FloatMacUnit can"
                     )
+            self._check_products(self.mac)
         if self.lhs.block and self.rhs.block and self.lhs.block != self.rhs.block:
             raise ValueError(
                 f"lhs has blocks of {self.lhs.block} and rhs of {self.rhs.block} along the reduction: "
@@ -78,6 +79,22 @@ class GemmSpec:
             raise ValueError(
                 f"samples={self.samples} of lhs are all alike: it rounds {self.lhs.rounding.mode}, not stochastic"
             )
+
+    def _check_products(self, mac: MacUnit) -> None:
+        """Refuse a product table that does not hold every code: the first one beyond it would end a run."""
+        for side in ("lhs", "rhs") if mac.products is not None else ():
+            assert mac.products is not None
+            fmt = getattr(self, side).element_format
+            if not isinstance(fmt, IntFormat | FixedFormat) or isinstance(
+                getattr(self, side).scale, MinMaxScale
+            ):
+                continue  # multiplicands that are no codes are checked where they are multiplied
+            low, high = mac.products.code_range
+            if fmt.qmin < low or fmt.qmax > high:
+                raise ValueError(
+                    f"{side} has format {fmt} with codes {fmt.qmin} to {fmt.qmax}, but the table {mac.products} "
+                    f"holds products of codes from {low} to {high}"
+                )
 
     @property
     def block(self) -> int:

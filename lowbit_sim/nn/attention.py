@@ -169,7 +169,7 @@ def _mask(
 
 def _additive(mask: Tensor, at: CallSite) -> Tensor:
     if mask.dtype == torch.bool:
-        return torch.zeros(mask.shape, device=mask.device).masked_fill(mask, -math.inf)
+        return torch.zeros(mask.shape, dtype=torch.float32, device=mask.device).masked_fill(mask, -math.inf)
     if not mask.is_floating_point():
         raise TypeError(f"layer {at.layer!r}: masks are boolean or floating point, got {mask.dtype}")
     return mask.float()

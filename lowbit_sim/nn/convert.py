@@ -11,7 +11,7 @@ from lowbit_sim.arith.spec import OpSpec
 from lowbit_sim.nn.elementwise import ElementwiseRounding, attach, attached, attachments, detach
 from lowbit_sim.nn.emulation import EmulatedLayer, Emulation
 from lowbit_sim.nn.functional_spec import FunctionalSpec
-from lowbit_sim.nn.registry import UNFUSED, emulate, multiplies, native_twin, retyped, why_not
+from lowbit_sim.nn.registry import UNFUSED, emulate, multiplies, native_twin, own_forward, retyped, why_not
 from lowbit_sim.nn.rules import Rule, match_products, match_rules
 from lowbit_sim.numerics.whole import is_whole
 from lowbit_sim.ops.elementwise import ElementwiseSpec
@@ -39,6 +39,7 @@ def convert(model: nn.Module, rules: Sequence[Rule], *, seed: int = 0) -> nn.Mod
     Raises:
         UnusedRuleError: A rule that no layer takes its numerics from.
         UnsupportedModuleError: A rule that would emulate a layer that multiplies matrices but has no twin.
+        TypeError: Rules that are no sequence of `Rule`.
         ValueError: A model that is converted already, a seed outside its range, or one layer under two paths with
             different rules.
     """
@@ -47,7 +48,7 @@ def convert(model: nn.Module, rules: Sequence[Rule], *, seed: int = 0) -> nn.Mod
     layers = {path: m for path, m in modules.items() if multiplies(m)}
     callers = {path: m for path, m in modules.items() if path not in layers}
     elementwise = {path: m for path, m in callers.items() if not any(True for _ in m.children())}
-    functional = [*callers, *(path for path, m in layers.items() if isinstance(m, nn.MultiheadAttention))]
+    functional = [*callers, *(path for path, m in layers.items() if _may_call(m))]
     chosen = match_rules(rules, list(layers), list(elementwise), functional)
     products = match_products(rules, functional)
     roundings = _roundings(elementwise, chosen, seed)
@@ -61,7 +62,7 @@ def convert(model: nn.Module, rules: Sequence[Rule], *, seed: int = 0) -> nn.Mod
             continue
         twin = layer if id(layer) not in unfused else retyped(layer, UNFUSED[type(layer)])
         if rule is not None and isinstance(rule.spec, OpSpec | FunctionalSpec):
-            if path in layers:
+            if path in layers and not (isinstance(rule.spec, FunctionalSpec) and own_forward(layer)):
                 _check_supported(path, layer, rule)
             twin = emulate(layer, Emulation(spec=rule.spec, layer=path, seed=seed, site=site))
         twins[id(layer)] = (path, rule, twin)
@@ -100,6 +101,11 @@ def _modules(model: nn.Module) -> dict[str, nn.Module]:
     return {
         path: m for path, m in found.items() if not any(path.startswith(w) and path != w[:-1] for w in whole)
     }
+
+
+def _may_call(layer: nn.Module) -> bool:
+    """Whether a rule for products can be for a layer."""
+    return isinstance(layer, nn.MultiheadAttention) or own_forward(layer)
 
 
 def _first(rules: Sequence[Rule], *found: Rule | None) -> Rule | None:

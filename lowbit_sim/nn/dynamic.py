@@ -27,8 +27,13 @@ class DynamicTwin(EmulatedLayer):
 
 
 @functools.cache
-def twin_type(base: type[DynamicTwin], native: type[nn.Module]) -> type[DynamicTwin]:
-    """A subclass of both, whose `forward` is `base.forward` with the native signature."""
+def twin_type(base: type[EmulatedLayer], native: type[nn.Module]) -> type[DynamicTwin]:
+    """A subclass of both, whose `forward` is `base.forward` with the native signature.
+
+    Args:
+        base: What emulates: a `DynamicTwin`, or the twin of a layer type that `native` is a subclass of.
+        native: The native class.
+    """
     forward = functools.wraps(native.forward)(_bare(base.forward))
     members = {
         "base": base,
@@ -38,7 +43,8 @@ def twin_type(base: type[DynamicTwin], native: type[nn.Module]) -> type[DynamicT
         "__qualname__": native.__qualname__,
         "__doc__": f"`{native.__qualname__}`, emulated.",
     }
-    return type(native.__name__, (base, native), members)
+    bases = (base, native) if issubclass(base, DynamicTwin) else (DynamicTwin, base, native)
+    return type(native.__name__, bases, members)
 
 
 def _bare(forward: Any) -> Any:
@@ -50,7 +56,7 @@ def _bare(forward: Any) -> Any:
     return call
 
 
-def _blank(base: type[DynamicTwin], native: type[nn.Module]) -> nn.Module:
+def _blank(base: type[EmulatedLayer], native: type[nn.Module]) -> nn.Module:
     twin = twin_type(base, native)
     return twin.__new__(twin)
 

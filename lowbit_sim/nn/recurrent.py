@@ -122,7 +122,9 @@ def _initial(layer: nn.RNNBase, rows: Tensor, batch: int, hx: Any, x: Any, at: C
     count = layer.num_layers * (2 if layer.bidirectional else 1)
     widths = [layer.proj_size or layer.hidden_size, layer.hidden_size][: 2 if layer.mode == "LSTM" else 1]
     if hx is None:
-        return tuple(torch.zeros(count, batch, width, device=rows.device) for width in widths)
+        return tuple(
+            torch.zeros(count, batch, width, dtype=rows.dtype, device=rows.device) for width in widths
+        )
     given = tuple(hx) if layer.mode == "LSTM" else (hx,)
     batched = isinstance(x, PackedSequence) or x.ndim == 3
     states = tuple(h.float() if batched else h.float().unsqueeze(1) for h in given)

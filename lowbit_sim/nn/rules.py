@@ -2,7 +2,7 @@
 
 | spec              | the modules that the rule is for; it passes all others by                             |
 |-------------------|---------------------------------------------------------------------------------------|
-| `OpSpec`          | layers that multiply matrices                                                         |
+| `OpSpec`          | layers that multiply matrices, and subclasses that leave their forward as it is       |
 | `ElementwiseSpec` | modules without GEMMs and without submodules                                          |
 | `FunctionalSpec`  | the products that any other module's own forward calls, and all of MultiheadAttention |
 | None              | all three                                                                             |
@@ -74,6 +74,8 @@ def match_rules(
         UnusedRuleError: A rule that is first for no path, naming what is wrong with it and the paths there are.
         TypeError: Something that is not a rule.
     """
+    if isinstance(rules, Rule):
+        raise TypeError(f"rules are a list, also of one: [{rules!r}]")
     for rule in rules:
         if not isinstance(rule, Rule):
             raise TypeError(f'rules are Rule("pattern", spec), got {rule!r}')
@@ -125,4 +127,5 @@ def _why_unused(rule: Rule, chosen: dict[str, Rule], matched: Sequence[str], off
     kinds = {ElementwiseSpec: "modules without GEMMs", FunctionalSpec: "modules that may call products"}
     kind = kinds.get(type(rule.spec), "layers")
     shown = ", ".join(repr(path) for path in offered[:12]) + (", ..." if len(offered) > 12 else "")
-    return f"rule {rule.pattern!r} matches no layer: the {kind} are {shown or 'none'}"
+    calls = " (products that a module calls as functions take a FunctionalSpec)" if kind == "layers" else ""
+    return f"rule {rule.pattern!r} matches no layer: the {kind} are {shown or 'none' + calls}"

@@ -24,6 +24,7 @@ from lowbit_sim.numerics.formats import (
 from lowbit_sim.numerics.random import Stream
 from lowbit_sim.numerics.reference import decode_value
 from lowbit_sim.numerics.rounding import Rounding
+from lowbit_sim.numerics.threads import refuse_flushed_subnormals
 
 
 def check_rounding(fmt: Format, rounding: Rounding) -> None:
@@ -92,9 +93,11 @@ def encode(
 
     Raises:
         ValueError: Zero points for a format that has none.
+        RuntimeError: Subnormals are flushed to zero on this thread.
     """
     from lowbit_sim.numerics import kernels
 
+    refuse_flushed_subnormals()
     if isinstance(fmt, IntFormat | FixedFormat):
         offsets = np.zeros(inv.size, dtype=np.int64) if zero_points is None else zero_points
         kernels.quantize_to_integers(x, inv, offsets, inner, fmt, rounding, stream, codes)

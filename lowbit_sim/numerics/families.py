@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 from lowbit_sim.numerics.block_formats import block_floating_point
 from lowbit_sim.numerics.formats import BlockFormat, FixedFormat, FloatFormat, Format, LogFormat, PositFormat
@@ -45,6 +46,37 @@ def _float(exponent_bits: str, mantissa_bits: str, bias: str = "") -> FloatForma
     )
 
 
+def _block(name: str) -> BlockFormat:
+    """block<element,scale,block=n> with ",even", ",ceil" or ",tensor_scale"; element and scale by their names.
+
+    Raises:
+        ValueError: Another shape, or an element or scale that no block can have.
+    """
+    from lowbit_sim.numerics.catalog import parse_format
+
+    inner = re.fullmatch(r"block<(.*),(block|dim)=(\d+)((?:,even|,ceil|,floor|,tensor_scale)*)>", name)
+    formats = re.fullmatch(r"(.+),([a-z0-9_]+(?:<[^<>]*>)?)", inner[1]) if inner else None
+    if inner is None or formats is None:
+        raise ValueError(f"format {name!r} should look like {_BLOCK}")
+    words = inner[4].split(",")[1:]
+    rules = [word for word in words if word != "tensor_scale"] or ["floor"]
+    shared: dict[str, Any] = (
+        {"block": int(inner[3])} if inner[2] == "block" else {"block": 0, "dim": int(inner[3])}
+    )
+    try:
+        return BlockFormat(
+            element=parse_format(formats[1]),  # type: ignore[arg-type]
+            scale=parse_format(formats[2]),  # type: ignore[arg-type]
+            rule=rules[0],  # type: ignore[arg-type]
+            tensor_scale="tensor_scale" in words,
+            **shared,
+        )
+    except TypeError as error:
+        raise ValueError(f"format {name!r}: {error}") from None
+
+
+_BLOCK = "block<element,scale,block=n>, with ,even or ,ceil or ,tensor_scale"
+
 _BUILDERS: dict[str, Callable[..., Format]] = {
     "fixed": _fixed,
     "float": _float,
@@ -66,6 +98,7 @@ FAMILIES = (
     "log<exponent_bits,radix>",
     "log<exponent_bits,radix,bias>",
     "log<exponent_bits,4,bias,odd>",
+    _BLOCK,
 )
 
 
@@ -75,6 +108,8 @@ def parse_family(name: str) -> Format | None:
     Raises:
         ValueError: A family's name with parameters that can't be.
     """
+    if name.startswith("block<"):
+        return _block(name)
     match = re.fullmatch(r"(\w+)\s*<(.*)>", name)
     if match is None or match[1] not in _BUILDERS:
         return None

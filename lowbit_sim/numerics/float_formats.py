@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from lowbit_sim.numerics.whole import is_whole
@@ -28,7 +28,7 @@ class FloatFormat:
         has_nan: Whether NaN has codes.
         has_subnormals: Whether exponent field 0 holds subnormals; if not, it holds zero alone and the
             codes in between are not used.
-        name: A name for messages and reports.
+        name: A name for messages and reports; formats of other names are equal all the same.
 
     Raises:
         ValueError: Widths out of range, or values that float32 can't hold (every value of a format is
@@ -41,7 +41,7 @@ class FloatFormat:
     has_infinity: bool = True
     has_nan: bool = True
     has_subnormals: bool = True
-    name: str = ""
+    name: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if not is_whole(self.exponent_bits, 1, 8):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 
@@ -14,6 +15,22 @@ def prepare_numba() -> None:
     from numba.core import config
 
     config.THREADING_LAYER = "omp"  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def refuse_flushed_subnormals() -> None:
+    """Refuse to compute where the processor takes subnormal numbers for zero.
+
+    `torch.set_flush_denormal(True)` does so on the thread that calls it and on no other, so that results would depend
+    on the number of threads.
+
+    Raises:
+        RuntimeError: Subnormals are flushed on this thread.
+    """
+    if np.float32(2.0**-126) * np.float32(0.5) == 0:
+        raise RuntimeError(
+            "subnormal numbers are flushed to zero on this thread, so results would depend on the number of "
+            "threads: call torch.set_flush_denormal(False)"
+        )
 
 
 def match_torch_threads(pieces: int) -> None:

@@ -174,7 +174,7 @@ def _grad_weight(
     layout = EmbeddingContraction(tokens=len(tokens), width=g.shape[1])
     if spec is None:
         emit_native(layout, "grad_weight", at)
-        grad = torch.zeros(rows, g.shape[1]).index_add_(0, tokens, g)
+        grad = torch.zeros(rows, g.shape[1], dtype=torch.float32).index_add_(0, tokens, g)
     else:
         grad = _emulated(layout, g, tokens, rows, spec, at)
     if padding is not None:
@@ -187,7 +187,7 @@ def _emulated(
 ) -> Tensor:
     lhs = operands(g, spec, "grad_weight", "lhs", at)
     used = torch.arange(rows) if _needs_all_columns(spec) else tokens.unique()
-    grad = torch.zeros(rows, g.shape[1])
+    grad = torch.zeros(rows, g.shape[1], dtype=torch.float32)
     added = _added(layout, lhs, tokens, rows, spec, len(used), at)
     if added is not None:
         return added
@@ -201,7 +201,7 @@ def _exact(one_hot: Tensor, spec: GemmSpec) -> Operands:
     """The one-hot matrix as an operand: its codes are itself, unless a transform makes real numbers of it."""
     if spec.transform is not None:
         return Operands((), one_hot.to(torch.float32))
-    return Operands((QTensor(codes=one_hot, scale=torch.ones(1, 1), format=INT8),))
+    return Operands((QTensor(codes=one_hot, scale=torch.ones(1, 1, dtype=torch.float32), format=INT8),))
 
 
 def _needs_all_columns(spec: GemmSpec) -> bool:

@@ -5,6 +5,7 @@ Linear layers, convolutions, their transposes and products of activations differ
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -34,10 +35,15 @@ def emulated(x: Tensor, weight: Tensor, layout: Contraction, spec: OpSpec, at: C
         NotANumberError: NaN in an operand.
     """
     # Autocast would run native GEMMs in bfloat16; the numerics are the spec's alone.
-    with torch.autocast(x.device.type, enabled=False):
+    with _no_autocast(x.device):
         y = _Emulated.apply(x.to(torch.float32), weight.to(torch.float32), layout, spec, at)
     assert isinstance(y, Tensor)
     return y
+
+
+def _no_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Autocast off; tensors without data, which only tell shapes, have none, and torch refuses to name it."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 class _Emulated(torch.autograd.Function):
@@ -62,7 +68,7 @@ class _Emulated(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:  # type: ignore[override]
         refuse_second_derivative(ctx.at)
-        with torch.autocast(g.device.type, enabled=False):
+        with _no_autocast(g.device):
             return *_gradients(ctx, g), None, None, None
 
 

@@ -75,7 +75,7 @@ class MatrixContraction:
 
     def _empty(self, role: Role) -> Tensor:
         rows, columns, _ = self.sizes(role)
-        return torch.zeros(*self.batch, rows, columns)
+        return torch.zeros(*self.batch, rows, columns, dtype=torch.float32)
 
     def reduced(self, role: Role, side: Side) -> Sequence[int]:
         """The last axis of x w^T; the first of the matrix where it is transposed."""

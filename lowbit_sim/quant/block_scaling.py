@@ -55,8 +55,10 @@ def block_scale(x: Tensor, fmt: BlockFormat) -> tuple[Tensor, Tensor]:
     scale = _float_scales(largest, fmt)
     vanished = scale == 0
     if vanished.any():
-        x = torch.where(_for_elements(vanished, x, fmt) & torch.isfinite(x), torch.zeros(()), x)
-        scale = torch.where(vanished, torch.ones(()), scale)
+        x = torch.where(
+            _for_elements(vanished, x, fmt) & torch.isfinite(x), torch.zeros((), dtype=torch.float32), x
+        )
+        scale = torch.where(vanished, torch.ones((), dtype=torch.float32), scale)
     return scale, x
 
 
@@ -90,7 +92,7 @@ def _float_scales(largest: Tensor, fmt: BlockFormat) -> Tensor:
     quotient = largest / torch.full_like(largest, fmt.element.max_value)
     if not fmt.tensor_scale:
         return _at_least(rounded(quotient, fmt.scale))
-    overall = largest.amax() if largest.numel() else torch.zeros(())
+    overall = largest.amax() if largest.numel() else torch.zeros((), dtype=torch.float32)
     bound = torch.tensor(fmt.element.max_value * fmt.scale.max_value, dtype=torch.float32)
     tensor_scale = (overall / bound).clamp(smallest_tensor_scale(fmt.scale), _MAX)
     tensor_scale = torch.where(overall == 0, 1.0, tensor_scale)

@@ -48,5 +48,5 @@ def to_codes(
 
 def rounded(x: Tensor, fmt: ElementFormat) -> Tensor:
     """The values of a format nearest to those of x (ties to even, saturating), unscaled: float32."""
-    scale = torch.ones((1,) * x.ndim)
+    scale = torch.ones((1,) * x.ndim, dtype=torch.float32)
     return decode(to_codes(x.contiguous(), scale, None, PerTensor(), fmt, Rounding(), None), fmt)

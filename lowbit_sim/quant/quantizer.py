@@ -164,7 +164,7 @@ class Quantizer:
         x = self._checked(x, stream)
         missing = None if self.nan == "raise" else torch.isnan(x)
         if missing is not None:
-            x = torch.where(missing, torch.zeros((), device=x.device), x)
+            x = torch.where(missing, torch.zeros((), dtype=x.dtype, device=x.device), x)
         elif _has_nan(x):
             count = int(torch.isnan(x).sum())
             raise NotANumberError(

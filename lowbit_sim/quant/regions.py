@@ -28,7 +28,7 @@ def extremes(x: Tensor, granularity: Granularity) -> tuple[Tensor, Tensor]:
     """
     low, high = _reduce(x, granularity, largest=False), _reduce(x, granularity, largest=True)
     if torch.isinf(low).any() or torch.isinf(high).any():
-        x = torch.where(torch.isinf(x), torch.zeros((), device=x.device), x)
+        x = torch.where(torch.isinf(x), torch.zeros((), dtype=x.dtype, device=x.device), x)
         low, high = _reduce(x, granularity, largest=False), _reduce(x, granularity, largest=True)
     return low, high
 

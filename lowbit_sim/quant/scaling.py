@@ -70,7 +70,9 @@ def _scale(
 
     match rule:
         case FixedScale(value):
-            return torch.full(scale_shape(granularity, tuple(x.shape)), value, device=x.device)
+            return torch.full(
+                scale_shape(granularity, tuple(x.shape)), value, dtype=torch.float32, device=x.device
+            )
         case AbsMaxScale(top=top):
             return scale_of_clip(absmax(x, granularity), fmt, top)
         case PowerOfTwoScale():

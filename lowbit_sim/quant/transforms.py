@@ -91,7 +91,7 @@ def hadamard(x: Tensor, block: int) -> Tensor:
         top, bottom = y.unbind(-2)
         y = torch.stack((top + bottom, top - bottom), -2)
         half //= 2
-    return y.reshape(shape) * torch.tensor(1.0 / math.sqrt(block), device=x.device)
+    return y.reshape(shape) * torch.tensor(1.0 / math.sqrt(block), dtype=torch.float32, device=x.device)
 
 
 def check_finite(x: Tensor, name: str) -> None:

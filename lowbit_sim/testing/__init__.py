@@ -19,10 +19,11 @@ except ImportError as error:
 
 from lowbit_sim.testing.contract import ContractError as ContractError
 from lowbit_sim.testing.gemm_checks import check_backend as check_backend
-from lowbit_sim.testing.gemm_checks import check_mac as check_mac
 from lowbit_sim.testing.gemm_strategies import code_matrices as code_matrices
+from lowbit_sim.testing.gemm_strategies import float_mac_units as float_mac_units
 from lowbit_sim.testing.gemm_strategies import gemm_shapes as gemm_shapes
 from lowbit_sim.testing.gemm_strategies import mac_units as mac_units
+from lowbit_sim.testing.mac_checks import check_mac as check_mac
 from lowbit_sim.testing.quantizer_checks import check_quantizer as check_quantizer
 from lowbit_sim.testing.rounding_checks import check_rounding as check_rounding
 from lowbit_sim.testing.strategies import formats as formats

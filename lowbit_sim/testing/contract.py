@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import FlakyFailure, HypothesisException
@@ -57,6 +58,7 @@ def search(
     cases: st.SearchStrategy[Case],
     *,
     first: Iterable[Case] = (),
+    last: Iterable[Case] = (),
     max_examples: int,
     deterministic: bool,
 ) -> None:
@@ -66,6 +68,7 @@ def search(
         test: Raises `ContractError` for a case that fails.
         cases: The cases.
         first: Cases that are tried before all others, in this order.
+        last: Cases that are tried if no other fails, in this order: large ones, as they are not made smaller.
         max_examples: How many cases are drawn.
         deterministic: Whether the same cases are drawn each time.
 
@@ -99,6 +102,8 @@ def search(
             f"{_flaky_story(error)}\n\nIt fails for the same input at one time and not at another."
         )
     else:
+        for case in last:
+            test(case)
         return
     raise failure
 
@@ -116,13 +121,13 @@ def _flaky_story(error: FlakyFailure) -> str:
     return stories[0] if stories else str(error)
 
 
-def called(fn: Callable[..., Any], arguments: tuple[Any, ...], shown: str) -> Any:
+def called(fn: Callable[..., Any], arguments: tuple[Any, ...], shown: str | Callable[[], str]) -> Any:
     """The result of the user's function; what it raises is a failure too.
 
     Args:
         fn: The function.
         arguments: Its arguments.
-        shown: The arguments in words, for the message.
+        shown: The arguments in words, for the message, or a function that returns them.
 
     Raises:
         ContractError: The function raised.
@@ -133,7 +138,36 @@ def called(fn: Callable[..., Any], arguments: tuple[Any, ...], shown: str) -> An
     except HypothesisException:
         raise
     except Exception as error:
-        raise ContractError(f"{name_of(fn)} raised {type(error).__name__}: {error}\n{shown}") from error
+        raise ContractError(
+            f"{name_of(fn)} raised {type(error).__name__}: {error}\n{_text(shown)}"
+        ) from error
+
+
+def _text(shown: str | Callable[[], str]) -> str:
+    return shown if isinstance(shown, str) else shown()
+
+
+def unchanged(
+    fn: Callable[..., Any], before: Sequence[Any], after: Sequence[Any], shown: str | Callable[[], str]
+) -> None:
+    """The user's function has left its arguments as they were, to the bit.
+
+    Args:
+        fn: The function.
+        before: Copies of the tensors or arrays that it was handed.
+        after: What it was handed.
+        shown: The arguments in words, for the message, or a function that returns them.
+
+    Raises:
+        ContractError: It has overwritten one.
+    """
+    __tracebackhide__ = True
+    for place, (kept, handed) in enumerate(zip(before, after, strict=True)):
+        old, new = np.asarray(kept), np.asarray(handed)
+        if old.shape != new.shape or old.tobytes() != new.tobytes():
+            raise ContractError(
+                f"{name_of(fn)} overwrites argument {place}, which is its caller's\n{_text(shown)}"
+            )
 
 
 def name_of(fn: Callable[..., Any]) -> str:

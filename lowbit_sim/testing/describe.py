@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from lowbit_sim.numerics.formats import FloatFormat
 from lowbit_sim.numerics.rounding import Rounding, RoundingMode
@@ -11,6 +13,9 @@ from lowbit_sim.testing.grid import Grid, float32_steps, neighbours
 
 #: The smallest normal float32 number.
 _SMALLEST_NORMAL = 2.0**-126
+
+#: The shortest run of one element that is not written out.
+_RUN = 16
 
 _RULES: dict[str, str] = {
     RoundingMode.NEAREST_EVEN: "to the nearest; a tie goes to the even one",
@@ -35,6 +40,28 @@ def number(x: float) -> str:
 def numbers(values: Sequence[float]) -> str:
     """A list of hexadecimal floats."""
     return "[" + ", ".join(map(hexadecimal, values)) + "]"
+
+
+def listing(values: Sequence[Any], show: Callable[[Any], str]) -> str:
+    """A list as Python reads it, long runs of one element as a product: [1, 2] + [-128] * 512.
+
+    Args:
+        values: The elements.
+        show: One element in words.
+    """
+    parts: list[str] = []
+    single: list[str] = []
+    for value, run in itertools.groupby(values):
+        count = sum(1 for _ in run)
+        if count < _RUN:
+            single += [show(value)] * count
+            continue
+        if single:
+            parts, single = [*parts, f"[{', '.join(single)}]"], []
+        parts.append(f"[{show(value)}] * {count}")
+    if single or not parts:
+        parts.append(f"[{', '.join(single)}]")
+    return " + ".join(parts)
 
 
 def rule(rounding: Rounding, random: int | None = None) -> str:

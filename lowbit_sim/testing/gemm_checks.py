@@ -1,87 +1,31 @@
-"""`check_mac` and `check_backend`: does a function accumulate as a multiply-accumulate unit says?"""
+"""`check_backend`: has a matrix product the bits of a multiply-accumulate unit?"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lowbit_sim.arith.additions import Addition, additions
 from lowbit_sim.arith.float_mac import FloatMacUnit
 from lowbit_sim.arith.gemm import gemm
-from lowbit_sim.arith.mac import MacUnit, accumulator_range
+from lowbit_sim.arith.mac import MacUnit
 from lowbit_sim.numerics.formats import Format
-from lowbit_sim.testing.contract import MAX_EXAMPLES, ContractError, called, name_of, report, search
-from lowbit_sim.testing.describe import number, numbers
-from lowbit_sim.testing.gemm_strategies import (
-    code_matrices,
-    codes,
-    extreme_codes,
-    gemm_shapes,
-    value_matrices,
-)
+from lowbit_sim.quant.qtensor import code_dtype
+from lowbit_sim.testing import gemm_cases
+from lowbit_sim.testing.contract import ContractError, called, name_of, report, search, unchanged
+from lowbit_sim.testing.describe import listing
+from lowbit_sim.testing.gemm_story import differ, in_words, story
+from lowbit_sim.testing.gemm_strategies import code_matrices, gemm_shapes, value_matrices
+from lowbit_sim.testing.mac_checks import check_unit
 
 Operands = tuple[Tensor, Tensor]
 
-#: Additions shown around the first overflow.
-_SHOWN = 8
-
-
-def check_mac(
-    fn: Callable[[list[int], list[int]], Any],
-    mac: MacUnit,
-    *,
-    a_format: Format | str = "int8_full",
-    b_format: Format | str = "int8_full",
-    largest: int = 40,
-    max_examples: int = MAX_EXAMPLES,
-    deterministic: bool = True,
-) -> None:
-    """Check that a function multiplies and accumulates two vectors of codes as a MAC unit does.
-
-    Args:
-        fn: `fn(a, b)` with two lists of K Python integers; returns the result as the outer accumulator holds it (a
-            signed number, truncated bits shifted back), or a pair (result, number of additions that overflowed).
-        mac: The unit.
-        a_format: Integer format of the codes in a, or its name.
-        b_format: Integer format of the codes in b, or its name.
-        largest: The longest K, unless a chunk asks for more.
-        max_examples: How many pairs of vectors are drawn.
-        deterministic: Draw the same vectors each time.
-
-    Raises:
-        ContractError: The function differs; the message shows the shortest vectors found and the additions.
-        TypeError: A format that is not an integer one, or not a `MacUnit`.
-    """
-    __tracebackhide__ = True
-    _check_unit(mac)
-
-    def test(pairs: list[tuple[int, int]]) -> None:
-        __tracebackhide__ = True
-        a, b = [x for x, _ in pairs], [y for _, y in pairs]
-        expected, log = additions(a, b, mac)
-        result = called(fn, (list(a), list(b)), f"  input  a = {a}, b = {b}")
-        got, count = result if isinstance(result, tuple) else (result, None)
-        if got != expected:
-            raise ContractError(_story(name_of(fn), mac, a, b, log, str(expected), str(got)))
-        overflows = sum(step.overflowed for step in log)
-        if count is not None and count != overflows:
-            wanted, given = f"{overflows} overflows", f"{count} overflows"
-            raise ContractError(_story(name_of(fn), mac, a, b, log, wanted, given))
-
-    # Pairs, so that a failing example shrinks by leaving products out.
-    pairs = st.tuples(codes(a_format), codes(b_format))
-    extremes = st.tuples(extreme_codes(a_format), extreme_codes(b_format))
-    longest = max(largest, 2 * mac.chunk + 1)
-    search(
-        test,
-        st.lists(pairs, max_size=longest) | st.lists(extremes, max_size=longest),
-        max_examples=max_examples,
-        deterministic=deterministic,
-    )
+#: Most products of one GEMM that is drawn: the definition adds them up in Python, fractions more slowly.
+_PRODUCTS, _FLOAT_PRODUCTS = 1 << 16, 1 << 11
 
 
 def check_backend(
@@ -97,6 +41,10 @@ def check_backend(
 ) -> None:
     """Check that a matrix product has the bits of a MAC unit's accumulators.
 
+    Beside the matrices that are drawn a fixed list is tried: K of 31 to 129, around the lengths of SIMD registers and
+    tiles, with M and N of 1, 2 and 17; and 1 x K x 1 products that overflow the unit, as in `check_mac`, which says
+    for which widths there are any.
+
     Args:
         fn: `fn(a, b)` with a [M, K] and b [K, N], any of which may be 0 or 1; returns [M, N]. For a `MacUnit` they
             hold integer codes, for a `FloatMacUnit` float32 values.
@@ -105,61 +53,68 @@ def check_backend(
             dtype that holds the codes), any for a `FloatMacUnit` (by default fp8_e4m3fn).
         b_format: Format of b, likewise.
         takes: Whether fn is handed torch tensors or numpy arrays.
-        largest: The largest M, N and (unless a chunk asks for more) K.
+        largest: The largest M, N and (unless a chunk asks for more) K that is drawn; not all three at once where
+            that would be more products than can be checked.
         max_examples: How many pairs of matrices are drawn.
         deterministic: Draw the same matrices each time.
 
     Raises:
-        ContractError: The function differs; the message shows the smallest matrices found, one element where the
-            results differ and the additions behind it.
+        ContractError: The function overwrites an operand or differs; the message shows the smallest matrices
+            found, one element where the results differ and the additions behind it.
         TypeError: Integer products of a format that is not an integer one, or no unit.
         ValueError: An unknown `takes`, or stochastic additions.
     """
     __tracebackhide__ = True
-    if not isinstance(mac, FloatMacUnit):
-        _check_unit(mac)
-    elif mac.rounding.is_stochastic:
-        raise ValueError(f"{mac} draws random bits, which fn is not handed: check a deterministic rounding")
+    check_unit(mac)
     if takes not in ("torch", "numpy"):
         raise ValueError(f"takes is 'torch' or 'numpy', got {takes!r}")
+
+    is_float = isinstance(mac, FloatMacUnit)
+    default = "fp8_e4m3fn" if is_float else "int8_full"
+    formats = (a_format or default, b_format or default)
 
     def test(operands: Operands) -> None:
         __tracebackhide__ = True
         a, b = operands
         arguments = tuple(x.clone() if takes == "torch" else x.numpy().copy() for x in operands)
-        result = called(fn, arguments, f"  input  a = {_shown(a)}\n         b = {_shown(b)}")
+
+        def shown() -> str:
+            return f"  input  a = {_shown(a)}\n         b = {_shown(b)}"
+
+        result = called(fn, arguments, shown)
+        unchanged(fn, operands, arguments, shown)
         expected = gemm(a, b, mac, backend="reference")
         _compare(name_of(fn), mac, a, b, expected.numpy(), _as_array(result))
 
-    shapes = gemm_shapes(chunk=mac.chunk, largest=largest)
+    products = _FLOAT_PRODUCTS if is_float else _PRODUCTS
+    shapes = gemm_shapes(chunk=mac.chunk, largest=largest, products=products)
     search(
         test,
-        shapes.flatmap(lambda s: _operands(s, mac, a_format, b_format)),
+        shapes.flatmap(lambda s: _drawn(s, mac, formats)),
+        last=(_tensors(case, mac, formats) for case in gemm_cases.matrices(mac, *formats)),
         max_examples=max_examples,
         deterministic=deterministic,
     )
 
 
-def _check_unit(mac: MacUnit) -> None:
-    if not isinstance(mac, MacUnit):
-        raise TypeError(f"mac is a MacUnit, got {type(mac).__name__}")
-
-
-def _operands(
-    sizes: tuple[int, int, int],
-    mac: MacUnit | FloatMacUnit,
-    a_format: Format | str | None,
-    b_format: Format | str | None,
+def _drawn(
+    sizes: tuple[int, int, int], mac: MacUnit | FloatMacUnit, formats: tuple[Format | str, Format | str]
 ) -> st.SearchStrategy[Operands]:
     rows, columns, reduction = sizes
-    if isinstance(mac, MacUnit):
-        matrices, default = code_matrices, "int8_full"
-    else:
-        matrices, default = value_matrices, "fp8_e4m3fn"
-    return st.tuples(
-        matrices(a_format or default, (rows, reduction)),
-        matrices(b_format or default, (reduction, columns)),
-    )
+    matrices = code_matrices if isinstance(mac, MacUnit) else value_matrices
+    return st.tuples(matrices(formats[0], (rows, reduction)), matrices(formats[1], (reduction, columns)))
+
+
+def _tensors(
+    case: tuple[np.ndarray, np.ndarray],
+    mac: MacUnit | FloatMacUnit,
+    formats: tuple[Format | str, Format | str],
+) -> Operands:
+    a, b = (torch.from_numpy(x).contiguous() for x in case)
+    if isinstance(mac, FloatMacUnit):
+        return a, b
+    a_format, b_format = map(gemm_cases.integer_format, formats)
+    return a.to(code_dtype(a_format)), b.to(code_dtype(b_format))
 
 
 def _as_array(result: Any) -> np.ndarray:
@@ -167,7 +122,8 @@ def _as_array(result: Any) -> np.ndarray:
 
 
 def _shown(x: Tensor) -> str:
-    return f"{x.tolist()} ({str(x.dtype).removeprefix('torch.')} {list(x.shape)})"
+    kind = f"({str(x.dtype).removeprefix('torch.')} {list(x.shape)})"
+    return f"{x.tolist()} {kind}" if x.numel() <= 256 else f"{listing(x.reshape(-1).tolist(), str)} {kind}"
 
 
 def _compare(
@@ -182,87 +138,12 @@ def _compare(
                 got=f"shape {list(got.shape)}",
             )
         )
-    wrong = np.argwhere(_differ(got, expected))
-    if len(wrong):
-        i, j = (int(k) for k in wrong[0])
-        row, column = a[i].tolist(), b[:, j].tolist()
-        if isinstance(mac, FloatMacUnit):
-            raise ContractError(
-                report(
-                    f"{name} is not {mac}",
-                    input=f"a = {numbers(row)}\nb = {numbers(column)}\nelement [{i}, {j}] of the result",
-                    expected=number(expected[i, j]),
-                    got=number(got[i, j]),
-                    rule="accumulator = round(accumulator + product), once and from the exact sum",
-                )
-            )
-        _, log = additions(row, column, mac)
-        where = f"\nelement [{i}, {j}] of the result; a is {list(a.shape)}, b is {list(b.shape)}"
-        raise ContractError(
-            _story(
-                name,
-                mac,
-                row,
-                column,
-                log,
-                str(expected[i, j]),
-                str(got[i, j]),
-                where if expected.size > 1 else "",
-            )
-        )
-
-
-def _differ(got: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Where results differ; NaN equals NaN, and zeros of different signs differ."""
-    if not np.issubdtype(expected.dtype, np.floating):
-        return got != expected
-    both_nan = np.isnan(got) & np.isnan(expected)
-    return ((got != expected) | (np.signbit(got) != np.signbit(expected))) & ~both_nan
-
-
-def _story(
-    name: str,
-    mac: MacUnit,
-    a: Sequence[int],
-    b: Sequence[int],
-    log: Sequence[Addition],
-    expected: str,
-    got: str,
-    where: str = "",
-) -> str:
-    return report(
-        f"{name} is not {mac}",
-        input=f"a = {list(a)}\nb = {list(b)}{where}",
-        expected=expected,
-        got=got,
-        rule=_kind(mac, log),
-        additions="\n".join(_steps(log)),
+    wrong = np.argwhere(differ(got, expected))
+    if not len(wrong):
+        return
+    i, j = (int(k) for k in wrong[0])
+    where = f"\nelement [{i}, {j}] of the result; a is {list(a.shape)}, b is {list(b.shape)}"
+    mine, theirs = in_words(mac, expected[i, j]), in_words(mac, got[i, j])
+    raise ContractError(
+        story(name, mac, a[i].tolist(), b[:, j].tolist(), mine, theirs, where if expected.size > 1 else "")
     )
-
-
-def _kind(mac: MacUnit, log: Sequence[Addition]) -> str:
-    """What kind of input it is to the accumulator."""
-    first = next((step for step in log if step.overflowed), None)
-    if first is None:
-        lost = f"; {mac.truncated_bits} bits are truncated" if mac.truncated_bits else ""
-        return f"no addition overflows{lost}"
-    bits = mac.accumulator_bits if first.accumulator == "inner" else mac.result_bits
-    low, high = accumulator_range(bits, mac.overflow)
-    side = "above" if first.before + first.term > high else "below"
-    return (
-        f"the {first.accumulator} sum goes {side} its range {low} to {high} in chunk {first.chunk}, "
-        f"up to k = {first.last}; overflow: {mac.overflow}"
-    )
-
-
-def _steps(log: Sequence[Addition]) -> list[str]:
-    """The additions up to a few after the first overflow."""
-    first = next((i for i, step in enumerate(log) if step.overflowed), len(log))
-    start = max(0, min(first - _SHOWN // 2, len(log) - _SHOWN))
-    lines = [
-        f"{s.accumulator} chunk {s.chunk} k <= {s.last}: {s.before} + {s.term} = {s.before + s.term}"
-        + (f" -> {s.value}" if s.overflowed else "")
-        for s in log[start : start + _SHOWN]
-    ]
-    more = len(log) - start - _SHOWN
-    return [*(["..."] if start else []), *lines, *([f"... {more} more"] if more > 0 else [])]

@@ -20,7 +20,15 @@ from lowbit_sim.quant.granularity import Granularity, PerTensor
 from lowbit_sim.quant.qtensor import QTensor
 from lowbit_sim.quant.quantizer import Quantizer
 from lowbit_sim.quant.scaling import AbsMaxScale, FixedScale, ScaleRule
-from lowbit_sim.testing.contract import MAX_EXAMPLES, ContractError, called, name_of, report, search
+from lowbit_sim.testing.contract import (
+    MAX_EXAMPLES,
+    ContractError,
+    called,
+    name_of,
+    report,
+    search,
+    unchanged,
+)
 from lowbit_sim.testing.definition import quantized
 from lowbit_sim.testing.describe import kind_of, number, numbers, rule
 from lowbit_sim.testing.grid import grid_of
@@ -46,7 +54,7 @@ class _Contract:
     takes: Literal["torch", "numpy"]
 
     def arguments(self, case: _Case) -> tuple[Any, ...]:
-        x = case.x.clone() if case.x.is_contiguous() else case.x
+        x = case.x.clone()  # of the same strides
         given: list[Any] = [x]
         if self.quantizer.rounding.is_stochastic and self.random == "stream":
             return (self._array(x), Stream(seed=case.seed))
@@ -106,7 +114,8 @@ def check_quantizer(
         deterministic: Draw the same tensors each time.
 
     Raises:
-        ContractError: The function differs; the message shows the smallest tensor found and says where it differs.
+        ContractError: The function overwrites x or differs; the message shows the smallest tensor
+            found and says where it differs.
         ValueError: A combination that no `Quantizer` accepts, or an unknown option.
     """
     __tracebackhide__ = True
@@ -178,7 +187,11 @@ def _compare(contract: _Contract, case: _Case) -> None:
     expected = contract.quantizer(case.x, stream=stream)
     codes, values, scales = quantized(case.x, contract.quantizer, expected, contract.randoms(case))
     shown = f"  input  x = {_shown(case.x)}"
-    result = called(contract.fn, contract.arguments(case), shown)
+    arguments = contract.arguments(case)
+    result = called(contract.fn, arguments, shown)
+    arrays = [i for i, argument in enumerate(arguments) if not isinstance(argument, Stream)]
+    untouched = contract.arguments(case)
+    unchanged(contract.fn, [untouched[i] for i in arrays], [arguments[i] for i in arrays], shown)
     if isinstance(result, tuple) and len(result) == 2:
         result, own_scale = result
         _compare_scales(contract, case, np.asarray(own_scale), expected.scale)

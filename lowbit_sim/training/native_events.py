@@ -9,7 +9,7 @@
 `in` and `out` are the elements of a module's inputs and output at the width of their dtype; the vector unit
 handles in elements for a batch norm or a pool, out elements for anything else. A module without parameters
 that is not in the table (dropout, a residual addition) counts as an activation; what only changes a shape is
-free. A linear layer or a convolution is its three GEMMs in float32.
+free. Products (`native_products.py`) are GEMMs in float32, and what a module that calls them costs.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lowbit_sim.nn.modules import native_contraction
 from lowbit_sim.nn.registry import MULTIPLYING
-from lowbit_sim.ops.events import gemm_event
-from lowbit_sim.trace import GemmEvent, Role, VectorEvent, emit
+from lowbit_sim.trace import VectorEvent, emit
+from lowbit_sim.training.native_products import NativeProducts, unknown_cost
 
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 _POOLS = (
@@ -48,29 +47,47 @@ def native_events(model: nn.Module, emulated: tuple[type[nn.Module], ...]) -> It
         emulated: Module types that emit their own events.
 
     Raises:
-        ValueError: A module whose cost is not known; the message names it.
+        ValueError: A module or a product whose cost is not known; the message names it.
     """
+    products = NativeProducts(emulated)
     handles = []
     try:
         for path, module in model.named_modules():
             hook = _hook_of(path, module, emulated)
-            if hook is not None:
-                handles.append(module.register_forward_hook(hook))
-        yield
+            handles.append(module.register_forward_pre_hook(partial(_enter, products, path), prepend=True))
+            leave = partial(_leave, products, hook)
+            handles.append(module.register_forward_hook(leave, always_call=True))
+        with products:
+            yield
     finally:
         for handle in handles:
             handle.remove()
 
 
+def _enter(products: NativeProducts, path: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    products.enter(path, module)
+
+
+def _leave(
+    products: NativeProducts,
+    hook: Callable[..., None] | None,
+    module: nn.Module,
+    inputs: tuple[Any, ...],
+    output: Any,
+) -> None:
+    """A module's own products are what it costs; without any, its hook tells."""
+    calls = products.leave()
+    if hook is not None and not calls and output is not None:
+        hook(module, inputs, output)
+
+
 def _hook_of(
     path: str, module: nn.Module, emulated: tuple[type[nn.Module], ...]
 ) -> Callable[..., None] | None:
-    if isinstance(module, emulated):
+    if isinstance(module, emulated) or isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
         return None
-    if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
-        return partial(_on_gemm_layer, path)
     if isinstance(module, MULTIPLYING):
-        raise ValueError(_unknown_cost(path, module))
+        raise unknown_cost(path, type(module).__name__)
     if any(True for _ in module.children()) or isinstance(module, _FREE):
         return None
     if isinstance(module, _NORMS):
@@ -78,15 +95,12 @@ def _hook_of(
     if isinstance(module, _POOLS):
         return partial(_on_elementwise, "pooling", path)
     if any(True for _ in module.parameters()):
-        raise ValueError(_unknown_cost(path, module))
+        return partial(_refuse, path)
     return partial(_on_elementwise, "activation", path)
 
 
-def _unknown_cost(path: str, module: nn.Module) -> str:
-    return (
-        f"the cost of module {path!r} ({type(module).__name__}) is not known: known are Linear, convolutions, norms, "
-        "pools, and modules without parameters"
-    )
+def _refuse(path: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    raise unknown_cost(path, type(module).__name__)
 
 
 def _on_elementwise(kind: str, path: str, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -102,18 +116,7 @@ def _on_elementwise(kind: str, path: str, module: nn.Module, inputs: tuple[Any, 
         _on_backward(output, [event(read_bytes=read, write_bytes=before)])
 
 
-def _on_gemm_layer(path: str, module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-    x = inputs[0]
-    layout = native_contraction(module, x, output)
-    assert layout is not None
-    assert isinstance(module.weight, Tensor)
-    emit(gemm_event(layout, "output", None, path))
-    if output.requires_grad:
-        needed: dict[Role, bool] = {"grad_input": x.requires_grad, "grad_weight": module.weight.requires_grad}
-        _on_backward(output, [gemm_event(layout, role, None, path) for role, need in needed.items() if need])
-
-
-def _on_backward(output: Tensor, events: list[GemmEvent] | list[VectorEvent]) -> None:
+def _on_backward(output: Tensor, events: list[VectorEvent]) -> None:
     """Emit events when the gradient of an output arrives.
 
     A hook on the tensor, not on the module: a module's backward hook forbids the in-place operations after it.

@@ -24,7 +24,8 @@ def trace_training_step(
 ) -> WorkloadTrace:
     """Run one training step on a copy of a model and record it; the model and the optimiser stay as they are.
 
-    Functions called without a module (`torch.relu` in a `forward`) are not seen; give them a module.
+    Products called as functions (`x @ y`, `F.scaled_dot_product_attention`) are seen; element-wise functions
+    (`torch.relu` in a `forward`) are not: give them a module.
 
     Args:
         model: The model, native or converted.
@@ -36,7 +37,7 @@ def trace_training_step(
         The step's events: forward, loss, backward, update.
 
     Raises:
-        ValueError: A native module whose cost is not known.
+        ValueError: A native module or product whose cost is not known.
         NotANumberError: A NaN reaches a quantiser.
     """
     twin = copy.deepcopy(model)

@@ -101,3 +101,30 @@ def test_a_spec_in_words_says_everything() -> None:
         "2 samples",
     ):
         assert words in text
+
+
+def test_a_table_that_does_not_hold_every_code_is_refused() -> None:
+    table = lb.MacUnit(products=lb.mitchell_multiplier(8))
+    with pytest.raises(
+        ValueError, match="lhs has format uint8 with codes 0 to 255, but the table .* -128 to 127"
+    ):
+        lb.GemmSpec(lb.Quantizer(lb.UINT8), INT8, table)
+    with pytest.raises(ValueError, match="rhs has format int16"):
+        lb.GemmSpec(INT8, lb.Quantizer(lb.INT16), table)
+    assert lb.GemmSpec(INT8, STOCHASTIC, table).mac is table
+
+
+def test_formats_are_equal_by_their_values() -> None:
+    assert lb.parse_format("float<5,10>") == lb.FP16
+    assert hash(lb.parse_format("float<5,10>")) == hash(lb.FP16)
+    assert lb.parse_format("float<5,11>") != lb.FP16
+
+
+def test_qtorchs_numbers_are_accumulators_too() -> None:
+    qtorch = pytest.importorskip("qtorch")
+    saturating = lb.Rounding(overflow="saturate")  # these formats have no infinity
+    number, product = qtorch.FloatingPoint(6, 9), qtorch.FloatingPoint(5, 10)
+    mac = lb.FloatMacUnit(accumulator=number, product=product, rounding=saturating)
+    assert (mac.accumulator.exponent_bits, mac.accumulator.mantissa_bits) == (6, 9)
+    assert mac.product is not None
+    assert mac.product.mantissa_bits == 10

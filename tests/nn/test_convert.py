@@ -11,6 +11,7 @@ from torch.nn.utils import parametrize, prune
 
 import lowbit_sim as lb
 from lowbit_sim.nn import modules
+from lowbit_sim.ops.linear import linear
 from tests.nn.models import INT4, INT8, STOCHASTIC, assert_same, converted, convnet, images, train
 
 ALL = [lb.Rule("*", INT8)]
@@ -91,15 +92,22 @@ class Subclass(nn.Linear):
     pass
 
 
-def parametrized() -> nn.Module:
-    return parametrize.register_parametrization(nn.Linear(4, 4), "weight", nn.Identity())
+class OwnForward(nn.Linear):
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return 2 * nn.functional.linear(input, self.weight, self.bias)
+
+
+def reparametrized(layer: nn.Module) -> nn.Module:
+    return parametrize.register_parametrization(layer, "weight", nn.Identity())
 
 
 UNSUPPORTED = {
-    "LazyConv1d": lambda: nn.LazyConv1d(2, 1),
-    "LazyLinear": lambda: nn.LazyLinear(2),
-    "Subclass": lambda: Subclass(2, 2),
-    "ParametrizedLinear": parametrized,
+    "LazyConv1d": (lambda: nn.LazyConv1d(2, 1), "run it once first"),
+    "LazyLinear": (lambda: nn.LazyLinear(2), "run it once first"),
+    "OwnForward": (
+        lambda: OwnForward(2, 2),
+        "its class has a forward of its own: a rule with a FunctionalSpec",
+    ),
 }
 
 
@@ -107,9 +115,10 @@ UNSUPPORTED = {
 # torch announces that lazy modules may change.
 @pytest.mark.filterwarnings("ignore:Lazy modules")
 def test_a_layer_without_a_twin_is_refused(kind) -> None:
-    model = nn.Sequential(nn.Linear(4, 2), UNSUPPORTED[kind]())
+    make, why = UNSUPPORTED[kind]
+    model = nn.Sequential(nn.Linear(4, 2), make())
     with pytest.raises(
-        lb.UnsupportedModuleError, match=rf"rule '\*' asks to emulate '1', a {kind}; only Linear"
+        lb.UnsupportedModuleError, match=rf"rule '\*' asks to emulate '1', a {kind}; .*{why}"
     ) as e:
         lb.convert(model, ALL)
     assert 'Put Rule("1", None) before it' in str(e.value)
@@ -118,6 +127,74 @@ def test_a_layer_without_a_twin_is_refused(kind) -> None:
     lb.convert(model, [lb.Rule("1", None), *ALL])
     assert type(model[0]) is modules.Linear
     assert type(model[1]).__name__ == kind
+
+
+class SubclassedConv(nn.Conv2d):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("plain", "other", "shape"),
+    [
+        (nn.Linear(4, 3), Subclass(4, 3), (5, 4)),
+        (nn.Linear(4, 3), reparametrized(nn.Linear(4, 3)), (5, 4)),
+        (nn.Conv2d(2, 3, 3), SubclassedConv(2, 3, 3), (2, 2, 5, 5)),
+    ],
+    ids=["subclass", "parametrized", "convolution"],
+)
+def test_a_subclass_with_the_native_forward_is_emulated_as_its_base(plain, other, shape) -> None:
+    with torch.no_grad():
+        by_shape = {p.shape: p for p in plain.parameters()}
+        for mine in other.parameters():
+            mine.copy_(by_shape[mine.shape])
+    kind, x = type(other), torch.randn(shape)
+    emulated = [lb.convert(copy.deepcopy(m), [lb.Rule("*", STOCHASTIC)]) for m in (plain, other)]
+    inputs = [x.clone().requires_grad_() for _ in emulated]
+    outputs = [m(i) for m, i in zip(emulated, inputs, strict=True)]
+    for y in outputs:
+        y.square().sum().backward()
+    assert torch.equal(*outputs)
+    assert not torch.equal(outputs[0], plain(x))
+    assert torch.equal(inputs[0].grad, inputs[1].grad)
+    gradients = [{p.shape: p.grad for p in m.parameters()} for m in emulated]
+    assert all(torch.equal(gradients[0][size], gradients[1][size]) for size in gradients[0])
+    assert isinstance(emulated[1], kind)
+    again = copy.deepcopy(emulated[1])
+    assert torch.equal(again(x), emulated[1](x))
+    assert type(lb.restore(emulated[1])) is kind
+
+
+def test_a_subclass_goes_through_a_file() -> None:
+    twin = lb.convert(Subclass(4, 3), ALL)
+    again = pickle.loads(pickle.dumps(twin))
+    assert torch.equal(again(torch.ones(2, 4)), twin(torch.ones(2, 4)))
+
+
+def test_gradients_reach_a_weight_norm() -> None:
+    layer = nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))
+    model = lb.convert(nn.Sequential(layer), ALL)
+    model(torch.randn(5, 4)).square().sum().backward()
+    assert len(list(model.parameters())) == 3
+    assert all(p.grad is not None and p.grad.any() for p in model.parameters())
+
+
+def test_a_forward_of_a_layers_own_takes_a_functional_spec() -> None:
+    model = nn.Sequential(OwnForward(4, 3), nn.Linear(3, 2))
+    lb.convert(model, [lb.Rule("0", lb.FunctionalSpec(INT8)), *ALL])
+    x = torch.randn(5, 4)
+    y = linear(x, model[0].weight, model[0].bias, INT8)
+    assert torch.equal(model[0](x), 2 * y)
+    assert type(lb.restore(model)[0]) is OwnForward  # pyright: ignore[reportIndexIssue]
+
+
+def test_a_rule_that_is_not_in_a_list_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"rules are a list, also of one: \[Rule\("):
+        lb.convert(convnet(), ALL[0])  # pyright: ignore[reportArgumentType]
+
+
+def test_a_model_without_layers_points_to_functional_spec() -> None:
+    with pytest.raises(lb.UnusedRuleError, match="the layers are none .*FunctionalSpec"):
+        lb.convert(nn.ReLU(), ALL)
 
 
 def test_a_bilinear_layer_is_refused_with_its_reason() -> None:

@@ -41,6 +41,10 @@ def test_names(name: str, fmt) -> None:
 @pytest.mark.parametrize(
     "name",
     [
+        "block<fp4_e2m1,e8m0,block=16,even>",
+        "block<fixed<8,6,symmetric>,e8m0,block=32,ceil>",
+        "block<int8,float<5,2>,block=16,tensor_scale>",
+        "block<int4,e8m0,dim=1>",
         "float<6,9>",
         "float<5,2,16>",
         "fixed<8,6>",
@@ -58,6 +62,9 @@ def test_a_format_is_called_what_it_was_parsed_from(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        ("block<int8,e8m0>", "should look like block<element,scale,block=n>"),
+        ("block<int8,int8,block=4>", "a block's scale is ExponentFormat"),
+        ("block<int8,e8m0,block=1>", "a block has 2 to"),
         ("float<9,2>", "1 to 8 exponent bits, got exponent_bits=9"),
         ("float<8,7,200>", "puts values outside float32"),
         ("fixed<8>", "should look like fixed<word_length,fraction_length> or .*: got 1 parameters"),

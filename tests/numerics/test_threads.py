@@ -50,3 +50,20 @@ def test_several_threads_may_quantise_at_once() -> None:
     with ThreadPoolExecutor(4) as pool:
         for codes in pool.map(lambda _: kernel_codes(x, catalog.INT8, Rounding()), range(16)):
             np.testing.assert_array_equal(codes, alone)
+
+
+def test_flushed_subnormals_are_refused():
+    """Only the calling thread flushes, so results would depend on the number of threads."""
+    import lowbit_sim as lb
+
+    x = torch.full((4,), 2.0**-140)
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor does not flush subnormals")
+    try:
+        with pytest.raises(RuntimeError, match=r"call torch.set_flush_denormal\(False\)"):
+            lb.Quantizer(lb.INT8)(x)
+        with pytest.raises(RuntimeError, match="subnormal numbers are flushed"):
+            lb.run_float_gemm(x[None], x[:, None], lb.FloatMacUnit())
+    finally:
+        torch.set_flush_denormal(False)
+    lb.Quantizer(lb.INT8)(x)

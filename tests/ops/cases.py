@@ -35,7 +35,7 @@ def integers(seed: int, *shape: int, largest: int = 9) -> Tensor:
 
 def reals(seed: int, *shape: int) -> Tensor:
     """float32 normal deviates."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
 
 
 def run_linear(

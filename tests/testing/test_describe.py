@@ -4,7 +4,7 @@ import pytest
 
 from lowbit_sim.numerics.catalog import FP8_E4M3FN, INT8
 from lowbit_sim.numerics.rounding import Rounding
-from lowbit_sim.testing.describe import hexadecimal, kind_of, rule
+from lowbit_sim.testing.describe import hexadecimal, kind_of, listing, rule
 from lowbit_sim.testing.grid import float32_steps, grid_of
 
 
@@ -39,3 +39,10 @@ def test_rules_in_words():
     assert rule(Rounding()) == "nearest_even: to the nearest; a tie goes to the even one"
     text = rule(Rounding("stochastic", random_bits=4), 3)
     assert text == "stochastic: floor(y) + [floor(frac(y) 2^4) + R >= 2^4], R = 3"
+
+
+@pytest.mark.parametrize("values", [[], [1, 2, 2], [3] * 16, [1, 2] + [-128] * 300 + [4] + [5] * 20])
+def test_a_listing_is_what_python_reads(values):
+    text = listing(values, str)
+    assert eval(text) == values
+    assert len(text) < 60

@@ -27,10 +27,10 @@ def sequential(a, b, fit=clip):
 
 def test_right_units_pass():
     check_mac(sequential, SATURATE, max_examples=100)
-    check_mac(lambda a, b: sum(x * y for x, y in zip(a, b, strict=True)), MacUnit())
+    check_mac(lambda a, b: sum(x * y for x, y in zip(a, b, strict=True)), MacUnit(accumulator_bits=48))
     check_backend(lambda a, b: a.int() @ b.int(), MacUnit(), max_examples=40)
     check_backend(
-        lambda a, b: a.astype("int64") @ b.astype("int64"), MacUnit(), takes="numpy", max_examples=40
+        lambda a, b: a.astype("int32") @ b.astype("int32"), MacUnit(), takes="numpy", max_examples=40
     )
 
 
@@ -137,6 +137,58 @@ def test_float_accumulators():
         check_backend(in_float32, half)
     with pytest.raises(ValueError, match="draws random bits"):
         check_backend(in_float32, FloatMacUnit(rounding=Rounding("stochastic", "infinity", 8)))
+
+
+@pytest.mark.usefixtures("unshrunk")
+@pytest.mark.parametrize("bits", [20, 24, 32])
+@pytest.mark.parametrize("overflow", ["saturate", "wrap"])
+def test_a_backend_that_never_overflows_is_found(bits, overflow):
+    with pytest.raises(ContractError, match="its range"):
+        check_backend(
+            lambda a, b: a.long() @ b.long(),
+            MacUnit(accumulator_bits=bits, overflow=overflow),
+            max_examples=5,
+        )
+
+
+TILES = {
+    "K of 33 and more": lambda a, b: a.shape[1] >= 33,
+    "an odd K": lambda a, b: a.shape[1] == 129,
+    "17 rows": lambda a, b: a.shape[0] > 16,
+    "17 columns": lambda a, b: b.shape[1] > 16,
+}
+
+
+@pytest.mark.parametrize("name", TILES)
+def test_a_backend_that_errs_at_the_edge_of_a_tile_is_found(name):
+    with pytest.raises(ContractError, match="is not 32-bit"):
+        check_backend(lambda a, b: a.int() @ b.int() + int(TILES[name](a, b)), MacUnit(), max_examples=5)
+    single = FloatMacUnit()
+    with pytest.raises(ContractError, match="is not fp32"):
+        check_backend(lambda a, b: gemm(a, b, single) + 1e30 * int(TILES[name](a, b)), single, max_examples=5)
+
+
+def test_large_matrices_can_be_asked_for():
+    largest = [0]
+
+    def note(a, b):
+        largest[0] = max(largest[0], a.numel(), b.numel())
+        return a.int() @ b.int()
+
+    check_backend(note, MacUnit(), largest=600, max_examples=15)
+    assert largest[0] > 9000
+    check_backend(lambda a, b: gemm(a, b, FloatMacUnit()), FloatMacUnit(), largest=600, max_examples=10)
+
+
+@pytest.mark.parametrize("takes", ["torch", "numpy"])
+def test_a_backend_that_overwrites_an_operand_is_found(takes):
+    def overwrites(a, b):
+        result = a.astype("int32") @ b.astype("int32") if takes == "numpy" else a.int() @ b.int()
+        b *= 2
+        return result
+
+    with pytest.raises(ContractError, match="overwrites overwrites argument 1"):
+        check_backend(overwrites, MacUnit(), takes=takes)
 
 
 def test_wrong_arguments():

@@ -82,6 +82,27 @@ def test_the_message_has_all_that_is_to_be_known():
     assert "shape [2]" in message
 
 
+@pytest.mark.parametrize("strided", [False, True])
+def test_a_quantiser_that_overwrites_its_input_is_found(strided):
+    def overwrites(x):
+        codes = Quantizer(INT8)(x)
+        x.mul_(2)
+        return codes
+
+    with pytest.raises(ContractError, match="overwrites overwrites argument 0"):
+        check_quantizer(overwrites, "int8", strided=strided)
+
+
+def test_random_integers_that_are_overwritten_are_found():
+    def overwrites(x, random):
+        codes = (torch.floor(x.double() * 64) + random).div(64).floor().clamp(-127, 127).to(torch.int8)
+        random.zero_()
+        return codes
+
+    with pytest.raises(ContractError, match="overwrites overwrites argument 1"):
+        check_quantizer(overwrites, "int8", scale=1.0, rounding=STOCHASTIC)
+
+
 @pytest.mark.usefixtures("unshrunk")
 def test_another_scale_or_shape_is_a_failure():
     with pytest.raises(ContractError, match="another scale"):

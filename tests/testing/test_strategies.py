@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 
 from lowbit_sim.numerics.block_formats import BlockFormat
-from lowbit_sim.numerics.catalog import INT8, parse_format
+from lowbit_sim.numerics.catalog import FP16, FP32, INT8, parse_format
 from lowbit_sim.numerics.encode import check_rounding
 from lowbit_sim.numerics.formats import FixedFormat, FloatFormat, IntFormat, LogFormat, PositFormat
 from lowbit_sim.numerics.random import Stream
@@ -16,6 +16,7 @@ from lowbit_sim.quant.quantizer import Quantizer
 from lowbit_sim.quant.scaling import FixedScale
 from lowbit_sim.testing import (
     code_matrices,
+    float_mac_units,
     formats,
     gemm_shapes,
     mac_units,
@@ -132,6 +133,29 @@ def test_mac_units_have_every_field():
         ("chunk", 7),
     ):
         assert finds(mac_units(), lambda mac, field=field, value=value: getattr(mac, field) == value)
+
+
+def test_float_mac_units_have_every_field():
+    for field, value in (
+        ("accumulator", FP16),
+        ("outer", FP32),
+        ("product", FP16),
+        ("order", "tree"),
+        ("kahan", True),
+        ("chunk", 7),
+    ):
+        assert finds(float_mac_units(), lambda mac, field=field, value=value: getattr(mac, field) == value)
+    assert finds(float_mac_units(stochastic=True), lambda mac: mac.rounding.is_stochastic)
+
+
+@given(float_mac_units())
+def test_float_mac_units_are_not_stochastic_unless_asked(mac):
+    assert not mac.rounding.is_stochastic
+
+
+@given(gemm_shapes(chunk=300, largest=600, products=5000))
+def test_gemm_shapes_keep_to_a_number_of_products(shape):
+    assert math.prod(shape) <= 5000
 
 
 @given(mac_units(narrowest=10, widest=20))

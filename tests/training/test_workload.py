@@ -189,3 +189,54 @@ def test_frozen_modules_stay_frozen() -> None:
         model.eval(), torch.randn(3, 4), torch.tensor([0, 1, 2]), torch.optim.SGD(model.parameters(), lr=0.1)
     )
     assert seen == [False, True]
+
+
+class Products(nn.Module):
+    """A linear layer, y y^T, and an attention, without modules for the latter two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.project = nn.Linear(4, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.project(x.flatten(0, -2).reshape(8, 4, 4))  # [8, 4, 6]
+        y = (y @ y.mT) @ y.detach()
+        return nn.functional.scaled_dot_product_attention(y, y, y).mean(1)[:, :3]
+
+
+def test_products_without_a_module_are_not_free() -> None:
+    trace = trace_of(Products())
+    forward = [("project", 32, 6, 4, 1), ("#0", 4, 4, 6, 8), ("#1", 4, 6, 4, 8)]
+    forward += [("#2.scores", 4, 4, 6, 8), ("#2.values", 4, 6, 4, 8)]
+    backward = [
+        ("#2.values", "grad_input", 4, 4, 6),
+        ("#2.values", "grad_weight", 6, 4, 4),
+        ("#2.scores", "grad_input", 4, 6, 4),
+        ("#2.scores", "grad_weight", 4, 6, 4),
+        ("#1", "grad_input", 4, 4, 6),
+        ("#0", "grad_input", 4, 6, 4),
+        ("#0", "grad_weight", 4, 6, 4),
+        ("project", "grad_weight", 6, 4, 32),
+    ]
+    assert [(e.layer, e.M, e.N, e.K, e.count) for e in trace.gemms if e.role == "output"] == forward
+    assert sorted(g for g in gemm_shapes(trace) if g[1] != "output") == sorted(backward)
+    assert {e.backend for e in trace.gemms} == {"native"}
+
+
+def test_emulated_products_bill_themselves_and_alone() -> None:
+    spec = lb.OpSpec.uniform(lb.INT8)
+    native = trace_of(Products())
+    for rules in ([lb.Rule("*", lb.FunctionalSpec(spec)), lb.Rule("*", spec)], [lb.Rule("project", spec)]):
+        trace = trace_of(lb.convert(Products(), rules))
+        assert sorted(gemm_shapes(trace)) == sorted(gemm_shapes(native))
+        ours = {e.layer for e in trace.gemms if e.lhs.format == "int8"}
+        assert ours == ({"project"} if len(rules) == 1 else {e.layer for e in native.gemms})
+
+
+def test_a_product_that_can_not_be_billed_is_refused_by_name() -> None:
+    class Distances(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cdist(x, x)[:, :3]
+
+    with pytest.raises(ValueError, match=r"module '1' \(its call of cdist\) is not known"):
+        trace_of(nn.Sequential(nn.Flatten(), Distances(), nn.Linear(3, 3)))

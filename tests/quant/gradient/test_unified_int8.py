@@ -1,6 +1,7 @@
 """Direction-sensitive clipping: the clip is where the angle is smallest, and the mean is the clipped gradient."""
 
 from fractions import Fraction
+from math import floor
 
 import pytest
 import torch
@@ -34,6 +35,19 @@ def test_the_mean_is_the_clipped_gradient() -> None:
     for m in moments(quantizer, values, copies=300):
         clipped = max(min(m.scaled, Fraction(3)), Fraction(-3))
         assert 0 <= clipped - m.mean < Fraction(1, 16)
+
+
+def test_the_variance_is_that_of_the_clipped_gradient() -> None:
+    """(y - floor(y)) (ceil(y) - y) of y cut to the random bits, over all random words; 0 beyond the clip."""
+    values = [0.1, -0.2, 0.3, 0.11, -0.05, 0.2, 0.4, 3.0, -0.9]
+    varied = 0
+    for m in moments(direction_sensitive(3, random_bits=4), values, copies=300):
+        clipped = max(min(m.scaled, Fraction(3)), Fraction(-3))
+        cut = Fraction(floor(clipped * 16), 16)
+        fraction = cut - floor(cut)
+        assert m.variance == fraction * (1 - fraction)
+        varied += m.variance > 0
+    assert varied > 3
 
 
 def test_the_papers_period() -> None:
