@@ -17,7 +17,7 @@ def test_every_mutation_has_its_place():
     assert len(MUTANTS) >= 25
     assert mutate.misplaced(MUTANTS, ROOT) == []
     assert len({(m.file, m.name) for m in MUTANTS}) == len(MUTANTS)
-    assert {Path(m.file).parts[1] for m in MUTANTS} == {"numerics", "quant", "arith", "ops"}
+    assert {Path(m.file).parts[1] for m in MUTANTS} == {"numerics", "quant", "arith", "ops", "training"}
 
 
 def test_a_text_that_is_gone_or_not_alone_is_said_so():

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from lowbit_sim.arith.float_mac import FloatMacUnit
 from lowbit_sim.arith.mac import MacUnit
+from lowbit_sim.arith.products import ProductTable
 from lowbit_sim.numerics.formats import BlockFormat, FixedFormat, FloatFormat, Format, IntFormat
 from lowbit_sim.numerics.rounding import Rounding
 from lowbit_sim.numerics.whole import is_whole
@@ -67,7 +68,7 @@ class GemmSpec:
                         f"{side} has format {fmt}, whose values are not whole multiples of one unit within 16 bits: "
                         "a MacUnit can't add its products, a FloatMacUnit can"
                     )
-            self._check_products(self.mac)
+            self._check_products(self.mac.products)
         if self.lhs.block and self.rhs.block and self.lhs.block != self.rhs.block:
             raise ValueError(
                 f"lhs has blocks of {self.lhs.block} and rhs of {self.rhs.block} along the reduction: "
@@ -80,20 +81,17 @@ class GemmSpec:
                 f"samples={self.samples} of lhs are all alike: it rounds {self.lhs.rounding.mode}, not stochastic"
             )
 
-    def _check_products(self, mac: MacUnit) -> None:
-        """Refuse a product table that does not hold every code: the first one beyond it would end a run."""
-        for side in ("lhs", "rhs") if mac.products is not None else ():
-            assert mac.products is not None
-            fmt = getattr(self, side).element_format
-            if not isinstance(fmt, IntFormat | FixedFormat) or isinstance(
-                getattr(self, side).scale, MinMaxScale
-            ):
-                continue  # multiplicands that are no codes are checked where they are multiplied
-            low, high = mac.products.code_range
-            if fmt.qmin < low or fmt.qmax > high:
+    def _check_products(self, products: ProductTable | None) -> None:
+        """Refuse a table that has no row for some of the operands' codes: the first such code would end a run."""
+        if products is None:
+            return
+        low, high = products.code_range
+        for side in ("lhs", "rhs"):
+            smallest, largest = _multiplicand_range(getattr(self, side))
+            if smallest < low or largest > high:
                 raise ValueError(
-                    f"{side} has format {fmt} with codes {fmt.qmin} to {fmt.qmax}, but the table {mac.products} "
-                    f"holds products of codes from {low} to {high}"
+                    f"{side} has codes from {smallest} to {largest}, but the products of {products} are of codes "
+                    f"from {low} to {high}"
                 )
 
     @property
@@ -126,6 +124,16 @@ def _default_scale(given: Format) -> ScaleRule:
         return AbsMaxScale()
     wide = isinstance(fmt, FloatFormat) and fmt.exponent_bits == 8
     return FixedScale(1.0) if as_it_is or wide else AbsMaxScale()
+
+
+def _multiplicand_range(quantizer: Quantizer) -> tuple[int, int]:
+    """The range of the whole numbers that a quantiser hands to the multiplier: codes less zero points."""
+    fmt = quantizer.element_format
+    assert fmt.unit is not None
+    largest = int(fmt.max_value / fmt.unit)
+    if isinstance(quantizer.scale, MinMaxScale) and isinstance(fmt, IntFormat):
+        return fmt.qmin - fmt.qmax, fmt.qmax - fmt.qmin
+    return int(getattr(fmt, "qmin", -largest)), largest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,11 +14,9 @@ from lowbit_sim.arith.float_mac import FloatMacUnit
 from lowbit_sim.arith.mac import AccumulatorOverflow, MacUnit, OverflowAt, SummationOrder
 from lowbit_sim.arith.multipliers import drum_multiplier, kulkarni_multiplier, mitchell_multiplier
 from lowbit_sim.arith.products import ProductTable, load_product_table
-from lowbit_sim.arith.spec import GemmSpec
 from lowbit_sim.numerics.catalog import parse_format
 from lowbit_sim.numerics.formats import FloatFormat
 from lowbit_sim.numerics.suggest import unknown
-from lowbit_sim.quant.scaling import MinMaxScale
 from lowbit_sim.study.tables import RoundingTable, Strict, checked, float_name, table_of
 
 Bits = Annotated[int, Field(ge=8, le=64)]
@@ -196,33 +194,3 @@ def _mac(value: Any) -> Any:
 
 
 MacValue = Annotated[MacTable | FloatMacTable, BeforeValidator(_mac)]
-
-
-def check_products(spec: GemmSpec) -> None:
-    """Refuse a table of products that has no row for some of the operands' codes.
-
-    Raises:
-        ValueError: Naming the operand.
-    """
-    products = spec.mac.products if isinstance(spec.mac, MacUnit) else None
-    if products is None:
-        return
-    low, high = products.code_range
-    for side in ("lhs", "rhs"):
-        smallest, largest = _integers(getattr(spec, side))
-        if smallest < low or largest > high:
-            raise ValueError(
-                f"{side} has codes from {smallest} to {largest}, but the products of {products} are of codes from "
-                f"{low} to {high}"
-            )
-
-
-def _integers(quantizer: Any) -> tuple[int, int]:
-    """The range of the whole numbers that a quantiser hands to the multiplier: codes less zero points."""
-    fmt = quantizer.element_format
-    largest = int(fmt.max_value / fmt.unit)
-    if isinstance(quantizer.scale, MinMaxScale):
-        span = fmt.qmax - fmt.qmin
-        return -span, span
-    smallest = getattr(fmt, "qmin", -largest)
-    return int(smallest), largest
