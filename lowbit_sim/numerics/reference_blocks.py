@@ -3,7 +3,7 @@
 With emax the exponent of the element format's largest value, the scale is 2^e,
 * "floor": e = floor(log2(absmax)) - emax (OCP Microscaling Formats 1.0, section 6.3; with the elements of
   `block_floating_point`, for which emax is 0, also QPyTorch's rule);
-* "ceil": the smallest e for which absmax / 2^e is at most the largest value, so that nothing saturates;
+* "ceil": the smallest e for which absmax / 2^e is at most the largest value: only e = 127 lets a value saturate;
 * "even": "floor" of the absmax rounded to the element's mantissa bits, to nearest even. A carry is all that
   matters: it raises e by one where the absmax would round to the next power of two. (At the tie all mantissa
   bits are ones, so rounding it to even is rounding it up, which is how torchao computes it.)

@@ -122,3 +122,17 @@ def test_no_counts_no_share() -> None:
     empty = lb.GemmCounts(layer="a", gemm="output", calls=0, additions=0, overflows=0, lhs=None, rhs=None)
     assert empty.overflow_share == 0.0
     assert lb.counts_table([empty]).splitlines()[1].split() == ["a", "output", "-", "-", "-", "-", "-"]
+
+
+def test_wrapping_sums_without_a_proof_are_counted_seldom() -> None:
+    """Their operands are counted as often as others; their additions would take the slow path."""
+    wrapping = lb.MacUnit(accumulator_bits=10, overflow="wrap")
+    model = converted(lb.OpSpec.uniform(lb.INT8, mac=wrapping))
+    train(model, 1)
+    first = [(c.calls, c.additions) for c in lb.gemm_counts(model)]
+    elements = [c.lhs.elements for c in lb.gemm_counts(model) if c.lhs is not None]
+    assert all(calls == 1 for calls, _ in first)
+    train(model, COUNT_EVERY)
+    counts = lb.gemm_counts(model)
+    assert [(c.calls, c.additions) for c in counts] == first
+    assert [c.lhs.elements for c in counts if c.lhs is not None] == [2 * n for n in elements]
