@@ -16,6 +16,7 @@ LAYERS = {
     "lowbit_sim.ops": 3,
     "lowbit_sim.nn": 4,
     "lowbit_sim": 4,
+    "lowbit_sim.config": 4,
     "lowbit_sim.testing": 4,
     "lowbit_sim.training": 5,
     "lowbit_sim.study": 6,
@@ -27,7 +28,10 @@ HW_MODELS_MAY_IMPORT = (
     "lowbit_sim.numerics",
     "lowbit_sim.quant",
     "lowbit_sim.arith.mac",
+    "lowbit_sim.arith.float_mac",
+    "lowbit_sim.arith.requant",
     "lowbit_sim.arith.spec",
+    "lowbit_sim.config",
     "lowbit_sim.trace",
 )
 

@@ -14,11 +14,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from lowbit_sim.config.tables import Strict
 from lowbit_sim.numerics.suggest import unknown
 from lowbit_sim.study.data import DATASETS
 from lowbit_sim.study.models import MODELS
 from lowbit_sim.study.numerics_config import NumericsTable
-from lowbit_sim.study.tables import Strict
 from lowbit_sim.study.update_config import ElementwiseTable, UpdateTable
 
 Positive = Annotated[int, Field(ge=1)]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
@@ -12,13 +11,13 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 import hw_models
+from lowbit_sim.config.mac_config import MacTable, is_file, with_product_files
+from lowbit_sim.config.problems import Location, Problem, problems
+from lowbit_sim.config.tables import AnyTable, Strict
+from lowbit_sim.config.toml_text import toml_value
 from lowbit_sim.numerics.suggest import unknown
 from lowbit_sim.study.config import ArmTable, Study
 from lowbit_sim.study.errors import StudyError
-from lowbit_sim.study.mac_config import MacTable, is_file
-from lowbit_sim.study.tables import AnyTable, Strict, TableError
-
-_Location = tuple[str | int, ...]
 
 
 def default_study_path() -> Path:
@@ -56,54 +55,30 @@ def parse_study(table: dict[str, Any], where: str, folder: Path) -> Study:
         StudyError: As `load_study`.
     """
     try:
-        study = Study.model_validate(_with_product_files(table, folder))
+        study = Study.model_validate(with_product_files(table, folder))
     except ValidationError as error:
-        raise StudyError("\n".join(f"{where}: {line}" for line in _lines(error, Study))) from None
+        messages = map(_message, problems(error, Study))
+        raise StudyError("\n".join(f"{where}: {message}" for message in messages)) from None
     study = with_profiles(study, lambda name: _resolved(name, folder))
     _check_profiles(study, where)
     return study
 
 
-def _with_product_files(value: Any, folder: Path) -> Any:
-    """A table with the paths of its files of products counted from a folder."""
-    if isinstance(value, list | tuple):
-        return [_with_product_files(inner, folder) for inner in value]
-    if not isinstance(value, dict):
-        return value
-    inner = {key: _with_product_files(v, folder) for key, v in value.items()}
-    products = inner.get("products")
-    if isinstance(products, str) and is_file(products):
-        inner["products"] = str(folder / products)
-    return inner
-
-
-def _lines(error: ValidationError, root: type[BaseModel], place: _Location = ()) -> Iterator[str]:
-    """A line for each thing that is wrong, also inside the tables that a validator has read by itself."""
-    for each in error.errors():
-        details: dict[str, Any] = dict(each)
-        inner = details.get("ctx", {}).get("error")
-        if isinstance(inner, TableError):
-            yield from _lines(inner.error, inner.model, (*place, *details["loc"]))
-        else:
-            yield _message(details, root, place)
-
-
-def _message(error: dict[str, Any], root: type[BaseModel], place: _Location) -> str:
-    location: _Location = error["loc"]
-    key, table = _dotted((*place, *location)), _dotted((*place, *location[:-1]))
-    if error["type"] == "extra_forbidden":
-        known = _model_at(root, location[:-1]).model_fields
-        return f"{key}: " + unknown(f"key in {f'[{table}]' if table else 'the study'}", location[-1], known)
-    if error["type"] == "missing":
+def _message(problem: Problem) -> str:
+    key, table = _dotted(problem.location), _dotted(problem.location[:-1])
+    if problem.kind == "extra_forbidden":
+        known = _model_at(problem.root, problem.inner[:-1]).model_fields
+        return f"{key}: " + unknown(
+            f"key in {f'[{table}]' if table else 'the study'}", problem.inner[-1], known
+        )
+    if problem.kind == "missing":
         return f"{key}: this key is missing"
-    # A check of ours carries its own words; pydantic would put "Value error" in front of them.
-    reason = str(error["ctx"]["error"]) if error["type"] == "value_error" else error["msg"]
-    if isinstance(error["input"], dict | list | tuple | BaseModel):
-        return f"{key}: {reason}" if key else reason
-    return f"{key} = {error['input']!r}: {reason}"
+    if not problem.is_about_a_value:
+        return f"{key}: {problem.reason}" if key else problem.reason
+    return f"{key} = {problem.value!r}: {problem.reason}"
 
 
-def _dotted(location: _Location) -> str:
+def _dotted(location: Location) -> str:
     """A key as a path: arms[1].grad_weight.lhs, with list positions counted from 0."""
     text = ""
     for part in location:
@@ -111,7 +86,7 @@ def _dotted(location: _Location) -> str:
     return text.removeprefix(".")
 
 
-def _model_at(root: type[BaseModel], location: _Location) -> type[BaseModel]:
+def _model_at(root: type[BaseModel], location: Location) -> type[BaseModel]:
     """The table that a location in a table of type `root` lies in."""
     model = root
     for part in location:
@@ -148,7 +123,7 @@ def with_profiles(study: Study, rename: Callable[[str], str]) -> Study:
     return study.model_copy(update={"profiles": profiles, "arms": tuple(map(arm, study.arms))})
 
 
-def with_product_files(table: AnyTable, rename: Callable[[str], str]) -> AnyTable:
+def renamed_product_files(table: AnyTable, rename: Callable[[str], str]) -> AnyTable:
     """A study, or a part of one, with every file of products replaced by `rename(file)`."""
     if isinstance(table, MacTable) and is_file(table.products):
         return table.model_copy(update={"products": rename(table.products or "")})
@@ -156,7 +131,7 @@ def with_product_files(table: AnyTable, rename: Callable[[str], str]) -> AnyTabl
     def changed(value: Any) -> Any:
         if isinstance(value, tuple):
             return tuple(map(changed, value))
-        return with_product_files(value, rename) if isinstance(value, Strict) else value
+        return renamed_product_files(value, rename) if isinstance(value, Strict) else value
 
     return table.model_copy(update={name: changed(getattr(table, name)) for name in type(table).model_fields})
 
@@ -180,19 +155,10 @@ def study_toml(study: Study) -> str:
     # TOML has no null: a key without a value is left out, and reads back as none.
     table = study.model_dump(exclude_none=True)
     scalars = {key: value for key, value in table.items() if key not in ("data", "model", "training", "arms")}
-    lines = [f"{key} = {_toml(value)}" for key, value in scalars.items()]
+    lines = [f"{key} = {toml_value(value)}" for key, value in scalars.items()]
     for key in ("data", "model", "training"):
-        lines += ["", f"[{key}]", *(f"{k} = {_toml(v)}" for k, v in table[key].items())]
+        lines += ["", f"[{key}]", *(f"{k} = {toml_value(v)}" for k, v in table[key].items())]
     for arm in table["arms"]:
         named = {"name": arm["name"], **arm}  # a reader looks for the name first
-        lines += ["", "[[arms]]", *(f"{k} = {_toml(v)}" for k, v in named.items())]
+        lines += ["", "[[arms]]", *(f"{k} = {toml_value(v)}" for k, v in named.items())]
     return "\n".join(lines) + "\n"
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_toml(inner)}" for key, inner in value.items()) + " }"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    # JSON's strings, numbers and booleans are TOML's too, but for the escape of characters above U+FFFF.
-    return json.dumps(value, ensure_ascii=False)

@@ -12,20 +12,21 @@ from typing import Any, TypeVar
 from lowbit_sim.arith.float_mac import FloatMacUnit
 from lowbit_sim.arith.mac import MacUnit
 from lowbit_sim.arith.spec import GemmSpec
+from lowbit_sim.config.gemm_specs import gemm_spec, layer_mac, mac_table, quantizer_of, takes_gradient
+from lowbit_sim.config.gradient_config import GRADIENTS, TRANSFORMS
+from lowbit_sim.config.layer_tables import GEMM_ROLES, GemmTable
+from lowbit_sim.config.mac_config import FloatMacTable, MacTable
+from lowbit_sim.config.numerics import takes_layer_key
+from lowbit_sim.config.quantizer_config import SCALES, QuantizerTable, default_scale, full_table
+from lowbit_sim.config.tables import RoundingTable
 from lowbit_sim.numerics.catalog import parse_format
 from lowbit_sim.numerics.formats import BlockFormat
 from lowbit_sim.numerics.rounding import Rounding
 from lowbit_sim.ops.contraction import Side
 from lowbit_sim.quant.quantizer import Quantizer
 from lowbit_sim.study.config import ArmTable, RuleTable, Study
-from lowbit_sim.study.gemm_specs import gemm_spec, layer_mac, mac_table, quantizer_of, takes_gradient
-from lowbit_sim.study.gradient_config import GRADIENTS, TRANSFORMS
-from lowbit_sim.study.layer_tables import GEMM_ROLES, GemmTable
-from lowbit_sim.study.mac_config import FloatMacTable, MacTable
 from lowbit_sim.study.models import MODELS
-from lowbit_sim.study.numerics_config import NumericsTable, takes_layer_key
-from lowbit_sim.study.quantizer_config import SCALES, QuantizerTable, default_scale, full_table
-from lowbit_sim.study.tables import RoundingTable
+from lowbit_sim.study.numerics_config import NumericsTable
 
 Table = TypeVar("Table", bound=NumericsTable)
 

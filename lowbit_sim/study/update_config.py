@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
+from lowbit_sim.config.quantizer_config import OperandValue, QuantizerTable, build_quantizer, full_table
+from lowbit_sim.config.tables import RoundingTable, Strict, checked
 from lowbit_sim.ops.elementwise import ElementwiseSpec
 from lowbit_sim.quant.quantizer import Quantizer
-from lowbit_sim.study.quantizer_config import OperandValue, QuantizerTable, build_quantizer, full_table
-from lowbit_sim.study.tables import RoundingTable, Strict, checked
 from lowbit_sim.training.update_spec import StateReads, UpdateSpec
 
 

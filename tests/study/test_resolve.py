@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import lowbit_sim as lb
+from lowbit_sim.config.quantizer_config import QuantizerTable
 from lowbit_sim.study.load_study import default_study_path, load_study, parse_study, study_toml
 from lowbit_sim.study.models import MODELS
 from lowbit_sim.study.numerics_config import GEMM_ROLES, op_spec
-from lowbit_sim.study.quantizer_config import QuantizerTable
 from lowbit_sim.study.resolve import resolved
 from tests.study.examples import study
 from tests.study.tables import ELEMENTWISE, NUMERICS, STOCHASTIC, UPDATES

@@ -1,4 +1,4 @@
-"""What the tables of a study are made of: strict models, choices by name, and tables made from signatures.
+"""What the tables of TOML files are made of: strict models, choices by name, and tables made from signatures.
 
 A *choice* is a name, or a table whose key names the choice and whose other keys are its parameters:
 
@@ -11,21 +11,36 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from lowbit_sim.numerics.catalog import parse_format
 from lowbit_sim.numerics.formats import FloatFormat
-from lowbit_sim.numerics.rounding import Overflow, Rounding
+from lowbit_sim.numerics.rounding import MODE_CODES, Overflow, Rounding
 from lowbit_sim.numerics.suggest import unknown
+
+#: The rounding modes, as editors offer them.
+MODES: list[Any] = [str(mode) for mode in MODE_CODES]
 
 
 class Strict(BaseModel):
     """A table: unknown keys, converted types, NaN and infinity are errors."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class JsonForm:
+    """How an editor's JSON schema writes a type that a validator of ours reads: a change of what pydantic says."""
+
+    change: Callable[[dict[str, Any]], dict[str, Any]]
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
+        """Called by pydantic."""
+        return self.change(handler(core))
 
 
 AnyTable = TypeVar("AnyTable", bound=Strict)
@@ -74,16 +89,15 @@ def checked(build: Callable[[], Any]) -> None:
 
 
 class RoundingTable(Strict):
-    """A rounding: mode, the random bits of a stochastic one, and what lies beyond the largest value.
+    """A rounding; the keys are those of `Rounding`."""
 
-    Attributes:
-        mode, random_bits: As in `Rounding`.
-        overflow: As in `Rounding`; left out, operands saturate and float accumulators go to infinity.
-    """
-
-    mode: str
-    random_bits: int = 0
-    overflow: Overflow | None = None
+    mode: str = Field(description="rounding mode", examples=["stochastic"], json_schema_extra={"enum": MODES})
+    random_bits: int = Field(default=0, description="random bits of a stochastic rounding", examples=[8])
+    overflow: Overflow | None = Field(
+        default=None,
+        description="what becomes of values beyond the largest: left out, operands saturate and float "
+        "accumulators go to infinity",
+    )
 
     @model_validator(mode="after")
     def _is_valid(self) -> RoundingTable:
@@ -204,6 +218,15 @@ class Choice:
             )
         return value
 
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
+        """For editors: the names that need no parameters, and the table of each name. Called by pydantic."""
+        plain = [name for name, table in self.tables.items() if not self._needed(table)]
+        tables = [handler(table.__pydantic_core_schema__) for table in self.tables.values()]
+        return {"anyOf": [{"enum": plain}, *tables]}
+
+    def _needed(self, model: type[Built]) -> list[str]:
+        return [n for n, field in model.model_fields.items() if field.is_required() and n != self.key]
+
     def _known(self) -> str:
         return f"one of {', '.join(sorted(self.tables))}"
 
@@ -221,8 +244,7 @@ class Choice:
         if not isinstance(value, str):
             return value
         model = self._type(value)
-        needed = [n for n, field in model.model_fields.items() if field.is_required() and n != self.key]
-        if needed:
+        if needed := self._needed(model):
             keys = ", ".join(f"{name} = ..." for name in needed)
             raise ValueError(
                 f"{self.what} {value!r} has parameters: write {{ {self.key} = {value!r}, {keys} }}"

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import pytest
 
 import lowbit_sim as lb
-from lowbit_sim.study.tables import Choice, RoundingTable, TableError
+from lowbit_sim.config.tables import Choice, RoundingTable, TableError
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How an operand is quantised, as a study's table: format, scale rule, granularity and rounding.
+"""How an operand is quantised, as a table: format, scale rule, granularity and rounding.
 
 "int8"                                                                  a format, all else as the layer has it
 { format = "int8", scale = { rule = "percentile", percentile = 99.9 },  spelled out
@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, SerializeAsAny, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, model_validator
 
 from lowbit_sim.arith.spec import OpSpec
+from lowbit_sim.config.tables import Choice, RoundingTable, Strict, checked, format_name, table_of
 from lowbit_sim.numerics.catalog import parse_format
 from lowbit_sim.numerics.formats import BlockFormat, FixedFormat, FloatFormat, Format, PositFormat
 from lowbit_sim.numerics.rounding import Rounding
@@ -21,7 +22,6 @@ from lowbit_sim.quant import scaling
 from lowbit_sim.quant.granularity import Granularity, PerAxis, PerBlock, PerGroup, PerSample, PerTensor
 from lowbit_sim.quant.quantizer import Quantizer
 from lowbit_sim.quant.scaling import ScaleRule
-from lowbit_sim.study.tables import Choice, RoundingTable, Strict, checked, format_name, table_of
 
 FormatName = Annotated[str, AfterValidator(format_name)]
 
@@ -43,7 +43,7 @@ SCALE_RULES: dict[str, Callable[..., Any]] = {
 }
 SCALES = Choice("scale rule", "rule", SCALE_RULES)
 
-ScaleValue = Annotated[str | SerializeAsAny[Strict], BeforeValidator(SCALES)]
+ScaleValue = Annotated[str | SerializeAsAny[Strict], BeforeValidator(SCALES), SCALES]
 
 #: The granularities that need no parameter; of one operand, "channel" is its first axis.
 GRANULARITIES: dict[str, Granularity] = {
@@ -54,17 +54,13 @@ GRANULARITIES: dict[str, Granularity] = {
 
 
 class GranularityTable(Strict):
-    """Which elements share a scale: `axis`, `group` with `axis`, or `block`.
+    """Which elements share a scale: `axis`, `group` with `axis`, or `block`."""
 
-    Attributes:
-        axis: A scale for each index along this axis of the tensor.
-        group: A scale for each run of so many indices along `axis`.
-        block: A scale for each run of so many elements along the reduction.
-    """
-
-    axis: int | None = None
-    group: int | None = None
-    block: int | None = None
+    axis: int | None = Field(default=None, description="a scale for each index along this axis of the tensor")
+    group: int | None = Field(default=None, description="a scale for each run of so many indices along axis")
+    block: int | None = Field(
+        default=None, description="a scale for each run of so many elements along the reduction"
+    )
 
     @model_validator(mode="after")
     def _is_valid(self) -> GranularityTable:
@@ -117,19 +113,18 @@ def granularity_value(granularity: Granularity) -> str | GranularityTable:
 
 
 class QuantizerTable(Strict):
-    """An operand; what is left out is taken from the layer's table, or else is the format's default.
+    """An operand; what is left out is taken from the layer's table, or else is the format's default."""
 
-    Attributes:
-        format: Name of the format; a block format brings its own granularity and scale.
-        scale, granularity, rounding: As in `Quantizer`.
-        nan: The code that a NaN becomes; left out, NaN is an error.
-    """
-
-    format: FormatName
-    scale: ScaleValue | None = None
-    granularity: GranularityValue | None = None
-    rounding: RoundingTable | None = None
-    nan: int | None = None
+    format: FormatName = Field(
+        description="name of the format; a block format brings its own granularity and scale",
+        examples=["int8"],
+    )
+    scale: ScaleValue | None = Field(default=None, description="scale rule")
+    granularity: GranularityValue | None = Field(default=None, description="which elements share a scale")
+    rounding: RoundingTable | None = Field(default=None, description="rounding to codes")
+    nan: int | None = Field(
+        default=None, description="the code that a NaN becomes; left out, NaN is an error"
+    )
 
     @model_validator(mode="after")
     def _is_valid(self) -> QuantizerTable:

@@ -1,12 +1,12 @@
 import pytest
 
 import lowbit_sim as lb
+from lowbit_sim.config.gradient_config import GRADIENTS, TRANSFORMS
 from lowbit_sim.quant.gradient.dorefa import dorefa_gradient
 from lowbit_sim.quant.gradient.luq import luq
 from lowbit_sim.quant.gradient.statquant import bhq, psq, ptq
 from lowbit_sim.quant.gradient.two_phase import two_phase_fp4
 from lowbit_sim.quant.gradient.unified_int8 import direction_sensitive
-from lowbit_sim.study.gradient_config import GRADIENTS, TRANSFORMS
 from lowbit_sim.study.numerics_config import NumericsTable, op_spec
 
 

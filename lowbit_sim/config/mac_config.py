@@ -1,4 +1,4 @@
-"""The MAC unit as a study's table: an integer unit, or with the key `accumulator` a floating-point one.
+"""The MAC unit as a table: an integer unit, or with the key `accumulator` a floating-point one.
 
 mac = { accumulator_bits = 16, overflow = "saturate", chunk = 32, products = "drum:4" }
 mac = { accumulator = "fp16", chunk = 64, rounding = { mode = "stochastic", random_bits = 13 } }
@@ -6,6 +6,8 @@ mac = { accumulator = "fp16", chunk = 64, rounding = { mode = "stochastic", rand
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -14,10 +16,10 @@ from lowbit_sim.arith.float_mac import FloatMacUnit
 from lowbit_sim.arith.mac import AccumulatorOverflow, MacUnit, OverflowAt, SummationOrder
 from lowbit_sim.arith.multipliers import drum_multiplier, kulkarni_multiplier, mitchell_multiplier
 from lowbit_sim.arith.products import ProductTable, load_product_table
+from lowbit_sim.config.tables import RoundingTable, Strict, checked, float_name, table_of
 from lowbit_sim.numerics.catalog import parse_format
 from lowbit_sim.numerics.formats import FloatFormat
 from lowbit_sim.numerics.suggest import unknown
-from lowbit_sim.study.tables import RoundingTable, Strict, checked, float_name, table_of
 
 Bits = Annotated[int, Field(ge=8, le=64)]
 FloatName = Annotated[str, AfterValidator(float_name)]
@@ -31,27 +33,39 @@ SHORT_KEYS = ("accumulator_bits", "overflow", "chunk", "outer_bits")
 
 
 class MacTable(Strict):
-    """An integer MAC unit; the keys are those of `MacUnit`.
+    """An integer MAC unit; the keys are those of `MacUnit`."""
 
-    Attributes:
-        accumulator_bits: Left out, as wide as the operands' formats need by default (32 or 48).
-        products: An approximate multiplier, "mitchell", "drum:4" (leading bits) or "kulkarni", or a .npy or .csv
-            file of products, its path relative to the study; left out, products are exact.
-        product_bits: Width of a named multiplier's codes; 8 if left out.
-        product_signed: Whether the multiplier's codes are two's complement; true if left out.
-    """
-
-    accumulator_bits: Bits | None = None
-    overflow: AccumulatorOverflow = "wrap"
-    chunk: int = Field(default=0, ge=0)
-    outer_bits: Bits | None = None
-    overflow_at: OverflowAt = "addition"
-    truncated_bits: int = 0
-    truncation: str | None = None
-    order: SummationOrder = "sequential"
-    products: str | None = None
-    product_bits: int | None = None
-    product_signed: bool | None = None
+    accumulator_bits: Bits | None = Field(
+        default=None,
+        description="width of the (inner) accumulator; left out, what the formats need by default, 32 or 48",
+        examples=[16],
+    )
+    overflow: AccumulatorOverflow = Field(default="wrap", description="what an accumulator does at its limit")
+    chunk: int = Field(
+        default=0,
+        ge=0,
+        description="products summed before the sum moves to the outer accumulator; 0 for all",
+    )
+    outer_bits: Bits | None = Field(
+        default=None, description="width of the accumulator of the chunks' sums; left out, as the inner one"
+    )
+    overflow_at: OverflowAt = Field(default="addition", description="where the overflow rule acts")
+    truncated_bits: int = Field(
+        default=0, description="low bits that a chunk's sum loses when it moves to the outer accumulator"
+    )
+    truncation: str | None = Field(default=None, description='rounding mode of that loss; left out, "down"')
+    order: SummationOrder = Field(default="sequential", description="order of summation inside a chunk")
+    products: str | None = Field(
+        default=None,
+        description='an approximate multiplier, "mitchell", "drum:4" (leading bits) or "kulkarni", or a .npy or '
+        ".csv file of products, its path relative to the file that names it; left out, products are exact",
+    )
+    product_bits: int | None = Field(
+        default=None, description="width of a named multiplier's codes; left out, 8"
+    )
+    product_signed: bool | None = Field(
+        default=None, description="whether the multiplier's codes are two's complement; left out, true"
+    )
 
     @model_validator(mode="after")
     def _is_valid(self) -> MacTable:
@@ -127,14 +141,26 @@ class MacTable(Strict):
 class FloatMacTable(Strict):
     """A floating-point MAC unit; the keys are those of `FloatMacUnit`, with formats by name."""
 
-    accumulator: FloatName = "fp32"
-    rounding: RoundingTable | None = None
-    chunk: int = Field(default=0, ge=0)
-    outer: FloatName | None = None
-    order: SummationOrder = "sequential"
-    product: FloatName | None = None
-    product_rounding: RoundingTable | None = None
-    kahan: bool = False
+    accumulator: FloatName = Field(default="fp32", description="format of the accumulator", examples=["fp16"])
+    rounding: RoundingTable | None = Field(
+        default=None, description="rounding of every addition; left out, to nearest even"
+    )
+    chunk: int = Field(
+        default=0,
+        ge=0,
+        description="products summed before the sum moves to the outer accumulator; 0 for all",
+    )
+    outer: FloatName | None = Field(
+        default=None, description="format of the accumulator of the chunks' sums; left out, as the inner one"
+    )
+    order: SummationOrder = Field(default="sequential", description="order of summation inside a chunk")
+    product: FloatName | None = Field(
+        default=None, description="format that products are rounded to; left out, they stay exact"
+    )
+    product_rounding: RoundingTable | None = Field(
+        default=None, description="rounding of products; left out, to nearest even"
+    )
+    kahan: bool = Field(default=False, description="compensated summation")
 
     @model_validator(mode="after")
     def _is_valid(self) -> FloatMacTable:
@@ -183,6 +209,31 @@ def _float(name: str) -> FloatFormat:
 def is_file(products: str | None) -> bool:
     """Whether products are those of a file, not of a published multiplier."""
     return products is not None and products.endswith(PRODUCT_FILES)
+
+
+def with_product_files(value: Any, folder: Path) -> Any:
+    """What a TOML file holds, with the paths of its files of products counted from a folder."""
+    if isinstance(value, list | tuple):
+        return [with_product_files(inner, folder) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    inner = {key: with_product_files(v, folder) for key, v in value.items()}
+    products = inner.get("products")
+    if isinstance(products, str) and is_file(products):
+        inner["products"] = str(folder / products)
+    return inner
+
+
+def product_files(value: Any) -> Iterator[str]:
+    """The files of products that the tables of a TOML file name."""
+    if isinstance(value, list | tuple):
+        for inner in value:
+            yield from product_files(inner)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if key == "products" and isinstance(inner, str) and is_file(inner):
+                yield inner
+            yield from product_files(inner)
 
 
 def _mac(value: Any) -> Any:

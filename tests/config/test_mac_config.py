@@ -4,7 +4,7 @@ from pydantic import ValidationError
 
 import lowbit_sim as lb
 from lowbit_sim.arith.multipliers import drum_multiplier, kulkarni_multiplier, mitchell_multiplier
-from lowbit_sim.study.mac_config import FloatMacTable, MacTable
+from lowbit_sim.config.mac_config import FloatMacTable, MacTable
 
 
 def unit(bits: int = 32, **keys) -> lb.MacUnit:

@@ -15,12 +15,12 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from lowbit_sim.arith.spec import MAX_SAMPLES
+from lowbit_sim.config.tables import Choice, Strict
 from lowbit_sim.quant.gradient import dorefa, luq, statquant, two_phase, unified_int8
 from lowbit_sim.quant.granularity import PerTensor
 from lowbit_sim.quant.householder import HouseholderTransform
 from lowbit_sim.quant.quantizer import Quantizer
 from lowbit_sim.quant.transforms import HadamardTransform, Transform
-from lowbit_sim.study.tables import Choice, Strict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +94,11 @@ _GRADIENTS: dict[str, Callable[..., GradientOperands]] = {
 Samples = Annotated[int, Field(ge=1, le=MAX_SAMPLES)]
 
 GRADIENTS = Choice("gradient quantiser", "name", _GRADIENTS, {"samples": (Samples, 1)})
-GradientValue = Annotated[str | SerializeAsAny[Strict], BeforeValidator(GRADIENTS)]
+GradientValue = Annotated[str | SerializeAsAny[Strict], BeforeValidator(GRADIENTS), GRADIENTS]
 
 _TRANSFORMS: dict[str, Callable[..., Any]] = {
     "hadamard": HadamardTransform,
     "householder": HouseholderTransform,
 }
 TRANSFORMS = Choice("transform", "name", _TRANSFORMS)
-TransformValue = Annotated[str | SerializeAsAny[Strict], BeforeValidator(TRANSFORMS)]
+TransformValue = Annotated[str | SerializeAsAny[Strict], BeforeValidator(TRANSFORMS), TRANSFORMS]

@@ -8,16 +8,16 @@ from __future__ import annotations
 from lowbit_sim.arith.float_mac import FloatMacUnit
 from lowbit_sim.arith.mac import MacUnit
 from lowbit_sim.arith.spec import GemmSpec, OpSpec
+from lowbit_sim.config.gradient_config import GRADIENTS, TRANSFORMS, GradientOperands
+from lowbit_sim.config.layer_tables import BACKWARD, GemmTable, LayerTable, short_keys
+from lowbit_sim.config.mac_config import SHORT_KEYS, FloatMacTable, MacTable
+from lowbit_sim.config.quantizer_config import SCALES, GranularityTable, build_quantizer, granularity_of
+from lowbit_sim.config.tables import RoundingTable
 from lowbit_sim.numerics.rounding import Rounding
 from lowbit_sim.ops.contraction import Side
 from lowbit_sim.quant.granularity import Granularity, PerBlock, PerTensor
 from lowbit_sim.quant.quantizer import Quantizer
 from lowbit_sim.quant.transforms import Transform
-from lowbit_sim.study.gradient_config import GRADIENTS, TRANSFORMS, GradientOperands
-from lowbit_sim.study.layer_tables import BACKWARD, GemmTable, LayerTable, short_keys
-from lowbit_sim.study.mac_config import SHORT_KEYS, FloatMacTable, MacTable
-from lowbit_sim.study.quantizer_config import SCALES, GranularityTable, build_quantizer, granularity_of
-from lowbit_sim.study.tables import RoundingTable
 
 
 def gemm_spec(table: LayerTable, role: str) -> GemmSpec | None:

@@ -3,9 +3,7 @@ from typing import get_args
 import pytest
 
 import lowbit_sim as lb
-from lowbit_sim.numerics.catalog import CATALOG
-from lowbit_sim.quant.scaling import ScaleRule
-from lowbit_sim.study.quantizer_config import (
+from lowbit_sim.config.quantizer_config import (
     GRANULARITIES,
     SCALE_RULES,
     SCALES,
@@ -15,6 +13,8 @@ from lowbit_sim.study.quantizer_config import (
     granularity_of,
     granularity_value,
 )
+from lowbit_sim.numerics.catalog import CATALOG
+from lowbit_sim.quant.scaling import ScaleRule
 from tests.study.tables import STOCHASTIC
 
 RULES = [

@@ -1,0 +1,54 @@
+"""Errors of nested tables are found where they stand in the file."""
+
+import pytest
+from pydantic import ValidationError
+
+from lowbit_sim.config.layer_tables import LayerTable
+from lowbit_sim.config.mac_config import FloatMacTable
+from lowbit_sim.config.problems import problems
+
+
+def found(table):
+    with pytest.raises(ValidationError) as error:
+        LayerTable.model_validate(table)
+    return list(problems(error.value, LayerTable, ("arithmetic",)))
+
+
+def test_a_wrong_value_names_its_place_and_table():
+    (problem,) = found({"format": "int8", "chunk": -1})
+    assert problem.location == ("arithmetic", "chunk")
+    assert problem.root is LayerTable
+    assert problem.inner == ("chunk",)
+    assert problem.value == -1
+    assert problem.reason == "Input should be greater than or equal to 0"
+    assert problem.is_about_a_value
+
+
+def test_a_table_that_a_validator_reads_has_its_own_root():
+    (problem,) = found({"format": "int8", "mac": {"accumulator": "fp16", "chnk": 3}})
+    assert problem.location == ("arithmetic", "mac", "chnk")
+    assert problem.root is FloatMacTable
+    assert problem.inner == ("chnk",)
+    assert problem.kind == "extra_forbidden"
+
+
+def test_a_table_in_a_table_in_a_table():
+    (problem,) = found(
+        {
+            "format": "int8",
+            "output": {"lhs": {"format": "int8", "scale": {"rule": "percentile", "percent": 9}}},
+        }
+    )[:1]
+    assert problem.location[:4] == ("arithmetic", "output", "lhs", "scale")
+
+
+def test_a_check_of_ours_speaks_in_its_own_words():
+    (problem,) = found({"format": "int8", "granularity": {"block": 4, "axis": 0}})
+    assert problem.location == ("arithmetic", "granularity")
+    assert problem.reason == "give axis, group and axis, or block, got axis and block"
+    assert not problem.is_about_a_value
+
+
+def test_all_that_is_wrong_is_found():
+    locations = [p.location for p in found({"format": "int9x", "chunk": "one", "samples": 0})]
+    assert locations == [("arithmetic", "format"), ("arithmetic", "chunk"), ("arithmetic", "samples")]
