@@ -4,6 +4,16 @@ This module is the only link between the emulator and the cost model. An operato
 emits a `GemmEvent`; anything else that a machine would have to spend time or energy on (quantising,
 scale reductions, random bits, batch-norm, the optimiser) is a `VectorEvent`. With no recorder active
 an emission costs one truth test.
+
+What stays in memory from the forward pass to the backward pass is told by `kept_bytes` of the forward event that
+leaves it there: the codes of an operand that a gradient GEMM reads again, or the float32 tensor where none of its
+codes can be used again; the input of a norm, the output (or the input, or a mask) of an activation, the indices of a
+maximum. Each tensor counts once, at the first event that keeps it; weights count only where a second copy is kept
+(codes), as the weight itself stays anyway. What the whole step holds is told by the update's event
+(`parameter_bytes`, `gradient_bytes`, `state_bytes`).
+
+A step may be recorded on torch's "meta" device, where tensors have shapes but no data: the events are the same but
+for what only numbers can tell (overflows, clipped, underflowed), which is None, and for `backend`.
 """
 
 from __future__ import annotations
@@ -84,6 +94,7 @@ class GemmEvent:
         overflows: How many of those overflowed; None when the path that ran can't tell.
         backend: Which implementation computed it.
         conv: Geometry of the convolution behind it, if any.
+        kept_bytes: Bytes of its operands that stay in memory until the backward pass has read them.
     """
 
     role: Role
@@ -102,6 +113,7 @@ class GemmEvent:
     overflows: int | None = 0
     backend: str = ""
     conv: ConvGeometry | None = None
+    kept_bytes: int = 0
 
     @property
     def macs(self) -> int:
@@ -123,6 +135,10 @@ class VectorEvent:
         random_bits: Random bits drawn in total.
         clipped: Of a conversion, how many elements lay beyond the format's ends; None where nobody counted.
         underflowed: Of a conversion, how many that were not zero became zero; None where nobody counted.
+        kept_bytes: Bytes that it leaves in memory until the backward pass has read them.
+        parameter_bytes: Of an update, the bytes of the weights that it changes, as they are stored.
+        gradient_bytes: Of an update, the bytes of their gradients, all of which are there when it starts.
+        state_bytes: Of an update, the bytes of the optimiser's state (momentum, moments) between steps.
     """
 
     kind: str
@@ -134,6 +150,10 @@ class VectorEvent:
     random_bits: int = 0
     clipped: int | None = None
     underflowed: int | None = None
+    kept_bytes: int = 0
+    parameter_bytes: int = 0
+    gradient_bytes: int = 0
+    state_bytes: int = 0
 
     def __post_init__(self) -> None:
         if self.kind not in VECTOR_KINDS:

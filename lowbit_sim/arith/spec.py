@@ -87,7 +87,7 @@ class GemmSpec:
             return
         low, high = products.code_range
         for side in ("lhs", "rhs"):
-            smallest, largest = _multiplicand_range(getattr(self, side))
+            smallest, largest = multiplicand_range(getattr(self, side))
             if smallest < low or largest > high:
                 raise ValueError(
                     f"{side} has codes from {smallest} to {largest}, but the products of {products} are of codes "
@@ -126,8 +126,8 @@ def _default_scale(given: Format) -> ScaleRule:
     return FixedScale(1.0) if as_it_is or wide else AbsMaxScale()
 
 
-def _multiplicand_range(quantizer: Quantizer) -> tuple[int, int]:
-    """The range of the whole numbers that a quantiser hands to the multiplier: codes less zero points."""
+def multiplicand_range(quantizer: Quantizer) -> tuple[int, int]:
+    """The smallest and the largest whole number that a quantiser hands to the multiplier: codes less zero points."""
     fmt = quantizer.element_format
     assert fmt.unit is not None
     largest = int(fmt.max_value / fmt.unit)

@@ -13,13 +13,15 @@ from torch import Tensor, nn
 
 from lowbit_sim.arith.spec import GemmSpec, OpSpec
 from lowbit_sim.nn.emulation import EmulatedLayer
-from lowbit_sim.ops.operand import CallSite
+from lowbit_sim.ops.billing import bills_itself
+from lowbit_sim.ops.operand import FLOAT_BYTES, CallSite
 from lowbit_sim.quant.granularity import PerTensor
 from lowbit_sim.quant.learned_step import learned_step
 from lowbit_sim.quant.quantizer import Quantizer
 from lowbit_sim.quant.scale_state import ScaleState
 from lowbit_sim.quant.scaling import LearnedScale
 from lowbit_sim.quant.stateful import first_step
+from lowbit_sim.trace import VectorEvent, emit, recording
 
 #: The parameter of each tensor that may have a learned scale, and the GEMMs that read the tensor.
 STEPS = {
@@ -114,11 +116,31 @@ def with_learned_steps(
     return _on_grid(layer, "input_step", x, at), _on_grid(layer, "weight_step", weight, at)
 
 
+@bills_itself
 def _on_grid(layer: EmulatedLayer, name: str, x: Tensor, at: CallSite) -> Tensor:
     quantizer = learned_quantizer(layer.emulation.op_spec, name)
     if quantizer is None:
         return x
     step: nn.Parameter = getattr(layer, name)
+    if not step.is_meta:
+        _check_step(layer, name, step, x, quantizer, at)
+    y = learned_step(x, step, quantizer.element_format, granularity=quantizer.granularity)
+    shape = (1,) * x.ndim if step.numel() == 1 else tuple(step.shape)
+    for place in STEPS[name]:
+        at.states[place] = ScaleState(value=step.detach().reshape(shape), frozen=True)
+    if recording() and y.requires_grad:
+        _emit_step_gradient(y, step, at)
+    return y.to(x.dtype)
+
+
+def _check_step(
+    layer: EmulatedLayer, name: str, step: nn.Parameter, x: Tensor, quantizer: Quantizer, at: CallSite
+) -> None:
+    """Give an input's step its first value where it has none.
+
+    Raises:
+        ValueError: A step that is still 0.
+    """
     if name == "input_step" and not bool(step.detach()) and layer.training:
         with torch.no_grad():
             step.copy_(
@@ -128,8 +150,16 @@ def _on_grid(layer: EmulatedLayer, name: str, x: Tensor, at: CallSite) -> Tensor
         raise ValueError(
             f"layer {at.layer!r}: {name} is 0: it gets its first value from a forward pass in training mode"
         )
-    y = learned_step(x, step, quantizer.element_format, granularity=quantizer.granularity)
-    shape = (1,) * x.ndim if step.numel() == 1 else tuple(step.shape)
-    for place in STEPS[name]:
-        at.states[place] = ScaleState(value=step.detach().reshape(shape), frozen=True)
-    return y.to(x.dtype)
+
+
+def _emit_step_gradient(y: Tensor, step: Tensor, at: CallSite) -> None:
+    """Bill the gradients: a pass over g and the kept x, which masks the one and sums the other for the step."""
+    size = y.numel() * FLOAT_BYTES
+    event = VectorEvent(
+        kind="scale_reduction",
+        elements=y.numel(),
+        read_bytes=2 * size,
+        write_bytes=size + step.numel() * FLOAT_BYTES,
+        layer=at.layer,
+    )
+    y.register_hook(lambda _: emit(event))

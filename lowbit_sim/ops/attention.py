@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lowbit_sim.arith.spec import OpSpec
+from lowbit_sim.ops.billing import bills_itself
 from lowbit_sim.ops.linear import check_floating, matmul
 from lowbit_sim.ops.operand import FLOAT_BYTES, CallSite, quantize_operand
 from lowbit_sim.quant.quantizer import Quantizer
@@ -106,6 +107,7 @@ def scaled_dot_product_attention(
     return y
 
 
+@bills_itself
 def attention(
     query: Tensor,
     key: Tensor,

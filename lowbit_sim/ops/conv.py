@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from lowbit_sim.arith.spec import OpSpec
+from lowbit_sim.ops.billing import bills_itself
 from lowbit_sim.ops.contraction import Side
 from lowbit_sim.ops.emulated import emulated
 from lowbit_sim.ops.im2col import Sizes, Window, geometry, gradient_windows, input_windows, pad
@@ -152,6 +153,7 @@ class ConvContraction:
         return crop.contiguous()
 
 
+@bills_itself
 def conv(
     x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, spec: OpSpec, at: CallSite = CallSite()
 ) -> Tensor:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from lowbit_sim.arith.spec import OpSpec
+from lowbit_sim.ops.billing import bills_itself
 from lowbit_sim.ops.contraction import Side
 from lowbit_sim.ops.conv import ConvContraction
 from lowbit_sim.ops.emulated import emulated
@@ -94,6 +95,7 @@ def transposed_size(window: Window, size: Sequence[int], output_padding: Sequenc
     )
 
 
+@bills_itself
 def conv_transpose(
     x: Tensor,
     weight: Tensor,

@@ -18,10 +18,12 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from lowbit_sim.arith.spec import OpSpec
+from lowbit_sim.ops.billing import bills_itself
 from lowbit_sim.ops.linear import matmul
 from lowbit_sim.ops.operand import CallSite
 
 
+@bills_itself
 def einsum(equation: str, operands: Sequence[Tensor], spec: OpSpec, at: CallSite = CallSite()) -> Tensor:
     """The emulated `torch.einsum` of two operands.
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lowbit_sim.numerics.random import Stream
+from lowbit_sim.ops.billing import bills_itself
 from lowbit_sim.ops.counts import count_operand
 from lowbit_sim.ops.operand import SAMPLE_STRIDE, CallSite, emit_quantize
 from lowbit_sim.quant.quantizer import NotANumberError, Quantizer
@@ -60,6 +61,7 @@ class ElementwiseSpec:
         return ", ".join(f"{name}: {q}" for name, q in named if q is not None) or "native"
 
 
+@bills_itself
 def round_output(y: Tensor, spec: ElementwiseSpec, at: CallSite, index: int = 0) -> Tensor:
     """A module's output in its format; the gradient passes straight through.
 
@@ -125,6 +127,6 @@ def _rounded(x: Tensor, quantizer: Quantizer, role: ElementwiseRole, at: CallSit
     except NotANumberError as error:
         raise NotANumberError(f"module {at.layer!r}, {role}: {error}") from error
     if recording():
-        counts = count_operand(x, quantized, quantizer)
+        counts = None if x.is_meta else count_operand(x, quantized, quantizer)
         emit_quantize(x.numel(), quantized, quantizer, at.layer, counts)
     return quantized.dequantize().to(x.dtype)

@@ -28,9 +28,10 @@ from lowbit_sim.arith.mac import MacUnit
 from lowbit_sim.arith.spec import GemmSpec, OpSpec
 from lowbit_sim.numerics.catalog import INT8
 from lowbit_sim.ops.backend import forced_backend
+from lowbit_sim.ops.billing import bills_itself
 from lowbit_sim.ops.capture import capturing
 from lowbit_sim.ops.contraction import Side
-from lowbit_sim.ops.emulated import refuse_second_derivative
+from lowbit_sim.ops.emulated import no_autocast, refuse_second_derivative
 from lowbit_sim.ops.events import emit_native, gemm_event
 from lowbit_sim.ops.operand import FLOAT_BYTES, CallSite, Operands, operands, quantize_operand
 from lowbit_sim.ops.product import check_reduction, product
@@ -79,6 +80,7 @@ class EmbeddingContraction:
         return rhs.t() @ lhs
 
 
+@bills_itself
 def embedding(
     tokens: Tensor,
     weight: Tensor,
@@ -110,7 +112,7 @@ def embedding(
     if tokens.dtype not in (torch.int32, torch.int64):
         raise TypeError(f"layer {at.layer!r} takes int32 or int64 tokens, got {tokens.dtype}")
     rows = weight.shape[0]
-    if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < rows:
+    if tokens.numel() and not tokens.is_meta and not 0 <= int(tokens.min()) <= int(tokens.max()) < rows:
         raise IndexError(
             f"layer {at.layer!r}: tokens from {int(tokens.min())} to {int(tokens.max())}, the table has rows 0 to "
             f"{rows - 1}"
@@ -160,7 +162,7 @@ class _Embedding(torch.autograd.Function):
         if not ctx.needs_input_grad[0]:
             return None, None, None, None, None, None
         (tokens,) = ctx.saved_tensors
-        with torch.autocast(g.device.type, enabled=False):
+        with no_autocast(g.device):
             grad = _grad_weight(g.contiguous(), tokens, ctx.rows, ctx.spec.grad_weight, ctx.padding, ctx.at)
         if ctx.by_frequency:
             grad = grad * (1.0 / torch.bincount(tokens, minlength=ctx.rows).clamp(min=1).float())[:, None]
@@ -174,7 +176,7 @@ def _grad_weight(
     layout = EmbeddingContraction(tokens=len(tokens), width=g.shape[1])
     if spec is None:
         emit_native(layout, "grad_weight", at)
-        grad = torch.zeros(rows, g.shape[1], dtype=torch.float32).index_add_(0, tokens, g)
+        grad = g.new_zeros(rows, g.shape[1], dtype=torch.float32).index_add_(0, tokens, g)
     else:
         grad = _emulated(layout, g, tokens, rows, spec, at)
     if padding is not None:
@@ -185,6 +187,11 @@ def _grad_weight(
 def _emulated(
     layout: EmbeddingContraction, g: Tensor, tokens: Tensor, rows: int, spec: GemmSpec, at: CallSite
 ) -> Tensor:
+    if g.is_meta:
+        raise ValueError(
+            f"layer {at.layer!r}: which rows of an emulated embedding get a gradient depends on the tokens, which "
+            "have no values on the meta device: trace it on the CPU, or keep the layer native"
+        )
     lhs = operands(g, spec, "grad_weight", "lhs", at)
     used = torch.arange(rows) if _needs_all_columns(spec) else tokens.unique()
     grad = torch.zeros(rows, g.shape[1], dtype=torch.float32)

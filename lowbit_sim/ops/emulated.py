@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from lowbit_sim.arith.spec import OpSpec
+from lowbit_sim.ops.billing import kept_bytes
 from lowbit_sim.ops.capture import CapturedGemm, capturing, keep
 from lowbit_sim.ops.contraction import Contraction
 from lowbit_sim.ops.events import emit_native
-from lowbit_sim.ops.operand import CallSite, Operands, gradient_operands, kept, operands
+from lowbit_sim.ops.operand import CallSite, Operands, gradient_operands, kept, operands, stored_bytes
 from lowbit_sim.ops.product import product
-from lowbit_sim.trace import Role
+from lowbit_sim.trace import Role, recording
 
 
 def emulated(x: Tensor, weight: Tensor, layout: Contraction, spec: OpSpec, at: CallSite) -> Tensor:
@@ -35,13 +36,13 @@ def emulated(x: Tensor, weight: Tensor, layout: Contraction, spec: OpSpec, at: C
         NotANumberError: NaN in an operand.
     """
     # Autocast would run native GEMMs in bfloat16; the numerics are the spec's alone.
-    with _no_autocast(x.device):
+    with no_autocast(x.device):
         y = _Emulated.apply(x.to(torch.float32), weight.to(torch.float32), layout, spec, at)
     assert isinstance(y, Tensor)
     return y
 
 
-def _no_autocast(device: torch.device) -> AbstractContextManager[Any]:
+def no_autocast(device: torch.device) -> AbstractContextManager[Any]:
     """Autocast off; tensors without data, which only tell shapes, have none, and torch refuses to name it."""
     return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
@@ -54,21 +55,23 @@ class _Emulated(torch.autograd.Function):
         ctx.layout, ctx.spec, ctx.at = layout, spec, at
         qx: Operands | None = None
         qw: Operands | None = None
-        if spec.output is None:
-            y = _native(layout, "output", x, weight, at)
-        else:
+        if spec.output is not None:
             qx = operands(x, spec.output, "output", "lhs", at)
             qw = operands(weight, spec.output, "output", "rhs", at)
-            y = product(layout, "output", spec.output, qx, qw, at)
         ctx.input = kept(qx, spec.output, "lhs", spec.grad_weight)
         ctx.weight = kept(qw, spec.output, "rhs", spec.grad_input)
+        size = _kept_size(ctx, x, weight) if recording() else 0
+        if qx is None or qw is None or spec.output is None:
+            y = _native(layout, "output", x, weight, at, size)
+        else:
+            y = product(layout, "output", spec.output, qx, qw, at, size)
         ctx.save_for_backward(None if ctx.input else x, None if ctx.weight else weight)
         return y
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:  # type: ignore[override]
         refuse_second_derivative(ctx.at)
-        with _no_autocast(g.device):
+        with no_autocast(g.device):
             return *_gradients(ctx, g), None, None, None
 
 
@@ -107,8 +110,26 @@ def _gradients(ctx: Any, g: Tensor) -> tuple[Tensor | None, Tensor | None]:
     return grad_input, grad_weight
 
 
-def _native(layout: Contraction, role: Role, lhs: Tensor | None, rhs: Tensor | None, at: CallSite) -> Tensor:
-    emit_native(layout, role, at)
+def _kept_size(ctx: Any, x: Tensor, weight: Tensor) -> int:
+    """Bytes that stay until the backward pass: the input's codes or the input, and the codes of the weight.
+
+    The second factor of a product of activations is no parameter, so it counts as an input does.
+    """
+    size = 0
+    if ctx.needs_input_grad[1]:
+        size += stored_bytes(ctx.input) if ctx.input else kept_bytes(x)
+    if ctx.needs_input_grad[0]:
+        if ctx.weight:
+            size += stored_bytes(ctx.weight)
+        elif ctx.at.activations:
+            size += kept_bytes(weight)
+    return size
+
+
+def _native(
+    layout: Contraction, role: Role, lhs: Tensor | None, rhs: Tensor | None, at: CallSite, kept_size: int = 0
+) -> Tensor:
+    emit_native(layout, role, at, kept_size)
     assert lhs is not None
     assert rhs is not None
     y = layout.native(role, lhs, rhs)

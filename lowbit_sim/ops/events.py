@@ -33,7 +33,12 @@ def emit_transform(real: dict[Side, list[Tensor]], at: CallSite) -> None:
 
 
 def emit_gemm(
-    layout: Contraction, role: Role, spec: GemmSpec, results: Sequence[GemmResult], at: CallSite
+    layout: Contraction,
+    role: Role,
+    spec: GemmSpec,
+    results: Sequence[GemmResult],
+    at: CallSite,
+    kept_size: int = 0,
 ) -> None:
     """Put one role's GEMMs on record, and the conversion of their sums to float32."""
     emit(
@@ -42,6 +47,7 @@ def emit_gemm(
             additions=sum(r.additions for r in results),
             overflows=_total([r.overflows for r in results]),
             backend="+".join(sorted({r.backend for r in results})),
+            kept_bytes=kept_size,
         )
     )
     elements = sum(r.values.numel() for r in results)
@@ -62,10 +68,10 @@ def _total(counts: Sequence[int | None]) -> int | None:
     return sum(known) if len(known) == len(counts) else None
 
 
-def emit_native(layout: Contraction, role: Role, at: CallSite) -> None:
+def emit_native(layout: Contraction, role: Role, at: CallSite, kept_size: int = 0) -> None:
     """Put a native float32 GEMM on record."""
     if recording():
-        emit(gemm_event(layout, role, None, at.layer))
+        emit(replace(gemm_event(layout, role, None, at.layer), kept_bytes=kept_size))
 
 
 def accumulator_bits(spec: GemmSpec) -> tuple[int, int]:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from lowbit_sim.arith.spec import OpSpec
+from lowbit_sim.ops.billing import bills_itself
 from lowbit_sim.ops.contraction import Side
 from lowbit_sim.ops.emulated import emulated
 from lowbit_sim.ops.operand import CallSite
@@ -100,6 +101,7 @@ def _transposed(role: Role, side: Side) -> bool:
     return (role, side) in (("output", "rhs"), ("grad_weight", "lhs"))
 
 
+@bills_itself
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, spec: OpSpec, at: CallSite = CallSite()) -> Tensor:
     """The emulated `torch.nn.functional.linear`.
 
@@ -132,6 +134,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, spec: OpSpec, at: Cal
     return y.reshape(*x.shape[:-1], weight.shape[0]).to(x.dtype)
 
 
+@bills_itself
 def matmul(a: Tensor, b: Tensor, spec: OpSpec, at: CallSite = CallSite()) -> Tensor:
     """The emulated `torch.matmul`; `torch.bmm` is its case of three axes.
 
@@ -167,7 +170,9 @@ def matmul(a: Tensor, b: Tensor, spec: OpSpec, at: CallSite = CallSite()) -> Ten
         batch=tuple(batch), rows=left.shape[-2], columns=right.shape[-2], inner=left.shape[-1]
     )
     x, w = left.expand(*batch, *left.shape[-2:]), right.expand(*batch, *right.shape[-2:])
-    y = emulated(x, w, layout, spec, replace(at, batched_weight=bool(batch)))  # [*batch, M, N]
+    y = emulated(
+        x, w, layout, spec, replace(at, batched_weight=bool(batch), activations=True)
+    )  # [*batch, M, N]
     y = y.squeeze(-1) if b.ndim == 1 else y
     y = y.squeeze(-1 if b.ndim == 1 else -2) if a.ndim == 1 else y
     return y.to(torch.promote_types(a.dtype, b.dtype))

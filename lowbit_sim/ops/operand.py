@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from lowbit_sim.arith.spec import MAX_SAMPLES, GemmSpec, OpSpec
+from lowbit_sim.numerics.formats import BlockFormat
 from lowbit_sim.numerics.random import Stream
 from lowbit_sim.numerics.whole import is_whole
 from lowbit_sim.ops.contraction import TENSORS, Side
@@ -63,6 +64,8 @@ class CallSite:
         shard: This process' slice of the batch, if the batch is spread over several.
         batched_weight: Whether the operand in the weight's place leads with the batch too, as in a product of
             activations.
+        activations: Whether the operand in the weight's place is an activation, which is there only as long as it is
+            kept.
 
     Raises:
         ValueError: A part that its random bits can't be told apart for.
@@ -78,6 +81,7 @@ class CallSite:
     tallies: Tallies | None = field(default=None, compare=False, repr=False)
     shard: Shard | None = field(default=None, compare=False, repr=False)
     batched_weight: bool = False
+    activations: bool = False
 
     def __post_init__(self) -> None:
         if not is_whole(self.part, 0, MAX_PARTS - 1):
@@ -157,8 +161,8 @@ def quantize_operand(
     except NotANumberError as error:
         raise NotANumberError(f"layer {at.layer!r}, {TENSORS[role, side]} of {role}: {error}") from error
     if at.counting:
-        counts = count_operand(x, quantized, quantizer)
-        if at.tallies is not None:
+        counts = None if x.is_meta else count_operand(x, quantized, quantizer)
+        if at.tallies is not None and counts is not None:
             at.tally(role).add_operand(side, counts)
         if recording():
             emit_quantize(x.numel(), quantized, quantizer, at.layer, counts)
@@ -191,10 +195,15 @@ def emit_quantize(
         vector("scale_reduction", read, 0)
     if quantizer.rounding.is_stochastic:
         vector("random_bits", 0, 0, elements * quantizer.rounding.random_bits)
-    stored = elements * quantizer.element_format.bits
-    if quantized.block:
-        stored += quantized.scale.numel() * quantizer.scale_bits
-    vector("quantize", read, math.ceil(stored / 8), counts=counts)
+    vector("quantize", read, code_bytes(quantized), counts=counts)
+
+
+def code_bytes(q: QTensor) -> int:
+    """Bytes that codes are stored in, with the scales of blocks; one for a tensor or an axis is not counted."""
+    stored = q.codes.numel() * q.element_format.bits
+    if q.block:
+        stored += q.scale.numel() * (q.format.scale.bits if isinstance(q.format, BlockFormat) else 32)
+    return math.ceil(stored / 8)
 
 
 @dataclass(frozen=True)
@@ -208,6 +217,11 @@ class Operands:
 
     quantized: tuple[QTensor, ...]
     real: Tensor | None = None
+
+
+def stored_bytes(operand: Operands) -> int:
+    """Bytes of an operand's codes."""
+    return sum(map(code_bytes, operand.quantized))
 
 
 def after_layout(spec: GemmSpec, side: Side) -> bool:

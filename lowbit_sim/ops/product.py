@@ -15,6 +15,7 @@ from lowbit_sim.arith.float_gemm import run_float_gemm
 from lowbit_sim.arith.float_mac import FloatMacUnit
 from lowbit_sim.arith.mac import MacUnit
 from lowbit_sim.arith.result import GemmResult
+from lowbit_sim.arith.shape_only import shape_only
 from lowbit_sim.arith.spec import GemmSpec
 from lowbit_sim.ops.backend import forced_backend
 from lowbit_sim.ops.capture import CapturedGemm, capturing, keep, present
@@ -51,7 +52,13 @@ class LaidOut:
 
 
 def product(
-    layout: Contraction, role: Role, spec: GemmSpec, lhs: Operands, rhs: Operands, at: CallSite
+    layout: Contraction,
+    role: Role,
+    spec: GemmSpec,
+    lhs: Operands,
+    rhs: Operands,
+    at: CallSite,
+    kept_size: int = 0,
 ) -> Tensor:
     """One emulated GEMM of an operator, for all its groups and samples.
 
@@ -62,6 +69,7 @@ def product(
         lhs: The left operand.
         rhs: The right operand.
         at: Where it runs.
+        kept_size: Bytes of the operands that stay in memory for the backward pass, for the trace.
 
     Returns:
         The result tensor, float32: fp32(sums) * fp32(lhs scale * rhs scale); the mean over samples is their sum in
@@ -70,7 +78,7 @@ def product(
     Raises:
         ValueError: A scale (or zero point) that varies along the axes that the GEMM sums over.
     """
-    total = _sample(layout, role, spec, lhs, rhs, 0, at)
+    total = _sample(layout, role, spec, lhs, rhs, 0, at, kept_size)
     for sample in range(1, spec.samples):
         total = total + _sample(layout, role, spec, lhs, rhs, sample, at)
     return (
@@ -86,13 +94,14 @@ def _sample(
     rhs: Operands,
     sample: int,
     at: CallSite,
+    kept_size: int = 0,
 ) -> Tensor:
     left, right, undo = _lay_out(layout, role, spec, lhs, rhs, sample, at)
     results = _multiply(spec, left, right, role, sample, at)
     if at.tallies is not None and all(r.overflows is not None for r in results):
         at.tally(role).add_results(results)
     if recording():
-        emit_gemm(layout, role, spec, results, at)
+        emit_gemm(layout, role, spec, results, at, kept_size)
     parts = [r.values for r in results]
     if left and (left[0].scale is not None or spec.block):
         # The matrices' own scales: they can't wait until the tensor is assembled.
@@ -241,6 +250,8 @@ def _counts_overflows(spec: GemmSpec, at: CallSite) -> bool:
 def _multiply(
     spec: GemmSpec, left: list[LaidOut], right: list[LaidOut], role: Role, sample: int, at: CallSite
 ) -> list[GemmResult]:
+    if any(m.multiplicands.is_meta for m in left):
+        return [shape_only(spec, a.multiplicands, b.multiplicands) for a, b in zip(left, right, strict=True)]
     counting = _counts_overflows(spec, at)
     if isinstance(spec.mac, MacUnit) and not spec.block:
         lhs, rhs = ([m.multiplicands for m in side] for side in (left, right))

@@ -46,6 +46,8 @@ class HouseholderTransform:
         Raises:
             ValueError: lhs holds infinities.
         """
+        if lhs.is_meta:
+            return torch.empty_like(lhs), rhs, torch.empty_like
         check_finite(lhs, "lhs")
         x = lhs.numpy().astype(np.float64)
         groups = row_groups(x)

@@ -99,7 +99,7 @@ class QTensor:
             raise TypeError(f"codes of {self.format} are not integers, nor whole multiples of one unit")
         # Exact: the unit is a power of two (whose reciprocal float32 may not hold), the quotient at most 65535.
         multiples = decode(self.codes, fmt).double() / fmt.unit
-        if _has_special_values(fmt) and not torch.isfinite(multiples).all():
+        if _has_special_values(fmt) and not self.codes.is_meta and not torch.isfinite(multiples).all():
             raise ValueError(f"codes of {self.format} hold NaN or infinity, which no integer is")
         return multiples.to(_multiple_dtype(fmt))
 

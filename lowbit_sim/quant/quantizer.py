@@ -20,8 +20,8 @@ from lowbit_sim.numerics.whole import is_whole
 from lowbit_sim.quant.block_scaling import block_scale, granularity_of
 from lowbit_sim.quant.clipping import sawb_coefficients
 from lowbit_sim.quant.codes import to_codes
-from lowbit_sim.quant.granularity import Granularity, PerBlock, PerTensor, short_name, written
-from lowbit_sim.quant.qtensor import QTensor, element_format
+from lowbit_sim.quant.granularity import Granularity, PerBlock, PerTensor, scale_shape, short_name, written
+from lowbit_sim.quant.qtensor import QTensor, code_dtype, element_format
 from lowbit_sim.quant.scale_state import ScaleState
 from lowbit_sim.quant.scaling import (
     AbsMaxScale,
@@ -148,7 +148,8 @@ class Quantizer:
         """Quantise a tensor.
 
         Args:
-            x: A floating-point tensor of any shape and layout. float16 and bfloat16 are widened to float32;
+            x: A floating-point tensor of any shape and layout; on the meta device the result has shapes and dtypes
+                but no data, and no state moves. float16 and bfloat16 are widened to float32;
                 float64 is rounded to float32 first, as the arithmetic is defined on float32.
             stream: Address of the random bits; needed for stochastic rounding, ignored otherwise.
             state: What a stateful scale rule remembers of this tensor, updated; ignored by other rules.
@@ -162,6 +163,8 @@ class Quantizer:
                 lacks, or a device without kernels.
         """
         x = self._checked(x, stream)
+        if x.is_meta:
+            return self._shapes_of(x, state)
         missing = None if self.nan == "raise" else torch.isnan(x)
         if missing is not None:
             x = torch.where(missing, torch.zeros((), dtype=x.dtype, device=x.device), x)
@@ -190,11 +193,29 @@ class Quantizer:
         codes = to_codes(x, scale, zero_point, granularity, self.element_format, self.rounding, stream)
         return QTensor(codes=codes, scale=scale, format=self.format, zero_point=zero_point, block=self.block)
 
+    def _shapes_of(self, x: Tensor, state: ScaleState | None) -> QTensor:
+        """The result for a tensor without data."""
+        if self.is_stateful and state is None:
+            raise ValueError(f"{self.scale} remembers something between calls: pass state=ScaleState()")
+        shape = scale_shape(self.scale_granularity, tuple(x.shape))
+        zero_point = (
+            torch.empty(shape, dtype=torch.int32, device="meta")
+            if isinstance(self.scale, MinMaxScale)
+            else None
+        )
+        return QTensor(
+            codes=torch.empty(x.shape, dtype=code_dtype(self.element_format), device="meta"),
+            scale=torch.empty(shape, dtype=torch.float32, device="meta"),
+            format=self.format,
+            zero_point=zero_point,
+            block=self.block,
+        )
+
     def _checked(self, x: Tensor, stream: Stream | None) -> Tensor:
         if not isinstance(x, Tensor) or not x.is_floating_point():
             got = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
             raise TypeError(f"a quantizer takes a floating-point tensor, got {got}")
-        if x.device.type != "cpu":
+        if x.device.type not in ("cpu", "meta"):
             raise ValueError(
                 f"there is no quantisation kernel for device {x.device}: move the tensor to the CPU"
             )

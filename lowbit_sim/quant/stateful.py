@@ -68,6 +68,8 @@ def first_step(x: Tensor, fmt: Format, granularity: Granularity) -> Tensor:
 
     Source: Esser et al. 2020, "Learned Step Size Quantization" (ICLR). Infinities count as zeros.
     """
+    if x.is_meta:
+        return torch.empty(scale_shape(granularity, tuple(x.shape)), dtype=torch.float32, device="meta")
     values = []
     for part in rows(x, granularity):
         finite = torch.where(torch.isinf(part), 0.0, part).numpy().astype(np.float64)

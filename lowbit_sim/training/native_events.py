@@ -1,129 +1,117 @@
-"""Events of the modules that stay native: what they would cost a machine, forward and backward.
+"""Events of what a model runs natively: its products (`native_products.py`) and all other functions of torch.
 
-| kind       | forward reads / writes | backward reads / writes | why                                              |
-|------------|------------------------|-------------------------|--------------------------------------------------|
-| batch_norm | 2 in / out             | 2 (in + out) / in       | a pass for the statistics, a pass to normalise   |
-| activation | in / out               | out + out / in          | the gradient and the kept output                 |
-| pooling    | in / out               | out / in                | the gradient is spread over the window           |
-
-`in` and `out` are the elements of a module's inputs and output at the width of their dtype; the vector unit
-handles in elements for a batch norm or a pool, out elements for anything else. A module without parameters
-that is not in the table (dropout, a residual addition) counts as an activation; what only changes a shape is
-free. Products (`native_products.py`) are GEMMs in float32, and what a module that calls them costs.
+A function mode of torch sees every function that is called while a module of the model runs, whether by a module of
+torch's or by a model's own `forward`: `nn.ReLU`, `F.relu`, `x + y` and `torch.softmax` are billed alike, to the path
+of the innermost module that runs. Operators that emit their own events are left alone (`ops.billing`). What a
+function costs is the table of `native_functions.py`; products are GEMMs in float32. A user's own autograd functions
+are billed for what their `forward` calls, not for their `backward`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from lowbit_sim.nn.registry import MULTIPLYING
-from lowbit_sim.trace import VectorEvent, emit
-from lowbit_sim.training.native_products import NativeProducts, unknown_cost
+from lowbit_sim.nn.emulation import EmulatedLayer
+from lowbit_sim.nn.products import REFUSED
+from lowbit_sim.nn.registry import MULTIPLYING, layer_type
+from lowbit_sim.ops.attention import PARTS
+from lowbit_sim.ops.billing import billed_inside
+from lowbit_sim.ops.operand import CallSite
+from lowbit_sim.training.native_functions import Call, bill_function
+from lowbit_sim.training.native_products import BILLED, bill_product, unknown_cost
 
-_NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
-_POOLS = (
-    nn.modules.pooling._MaxPoolNd,
-    nn.modules.pooling._AvgPoolNd,
-    nn.modules.pooling._AdaptiveAvgPoolNd,
-    nn.modules.pooling._AdaptiveMaxPoolNd,
-)
-_FREE = (nn.Identity, nn.Flatten, nn.Unflatten)
-
-#: How often the inputs are read forward; how often the inputs and the output's size are read backward.
-_READS = {"batch_norm": (2, 2, 2), "activation": (1, 0, 2), "pooling": (1, 0, 1)}
+#: Layers that multiply and are billed by the functions they call.
+_KNOWN = (nn.Linear, nn.modules.conv._ConvNd, nn.Embedding)
 
 
 @contextmanager
-def native_events(model: nn.Module, emulated: tuple[type[nn.Module], ...]) -> Iterator[None]:
-    """Emit the events of a model's native modules while the block runs; the hooks go when it ends.
+def native_events(model: nn.Module) -> Iterator[None]:
+    """Emit the events of what a model runs natively while the block runs; the hooks go when it ends.
 
     Args:
         model: The model, whose forward and backward passes run inside the block.
-        emulated: Module types that emit their own events.
 
     Raises:
         ValueError: A module or a product whose cost is not known; the message names it.
     """
-    products = NativeProducts(emulated)
+    watch = _Functions()
     handles = []
     try:
         for path, module in model.named_modules():
-            hook = _hook_of(path, module, emulated)
-            handles.append(module.register_forward_pre_hook(partial(_enter, products, path), prepend=True))
-            leave = partial(_leave, products, hook)
-            handles.append(module.register_forward_hook(leave, always_call=True))
-        with products:
+            _refuse_unknown(path, module)
+            handles.append(module.register_forward_pre_hook(partial(_enter, watch, path), prepend=True))
+            handles.append(module.register_forward_hook(partial(_leave, watch), always_call=True))
+        with watch:
             yield
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _enter(products: NativeProducts, path: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-    products.enter(path, module)
-
-
-def _leave(
-    products: NativeProducts,
-    hook: Callable[..., None] | None,
-    module: nn.Module,
-    inputs: tuple[Any, ...],
-    output: Any,
-) -> None:
-    """A module's own products are what it costs; without any, its hook tells."""
-    calls = products.leave()
-    if hook is not None and not calls and output is not None:
-        hook(module, inputs, output)
-
-
-def _hook_of(
-    path: str, module: nn.Module, emulated: tuple[type[nn.Module], ...]
-) -> Callable[..., None] | None:
-    if isinstance(module, emulated) or isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
-        return None
-    if isinstance(module, MULTIPLYING):
+def _refuse_unknown(path: str, module: nn.Module) -> None:
+    if isinstance(module, MULTIPLYING) and not isinstance(module, (EmulatedLayer, *_KNOWN)):
         raise unknown_cost(path, type(module).__name__)
-    if any(True for _ in module.children()) or isinstance(module, _FREE):
-        return None
-    if isinstance(module, _NORMS):
-        return partial(_on_elementwise, "batch_norm", path)
-    if isinstance(module, _POOLS):
-        return partial(_on_elementwise, "pooling", path)
-    if any(True for _ in module.parameters()):
-        return partial(_refuse, path)
-    return partial(_on_elementwise, "activation", path)
 
 
-def _refuse(path: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-    raise unknown_cost(path, type(module).__name__)
+def _enter(watch: _Functions, path: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    watch.enter(path, module)
 
 
-def _on_elementwise(kind: str, path: str, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-    tensors = [x for x in inputs if isinstance(x, Tensor)]
-    before = sum(x.numel() * x.element_size() for x in tensors)
-    after = output.numel() * output.element_size()
-    elements = output.numel() if kind == "activation" else sum(x.numel() for x in tensors)
-    forward, backward_in, backward_out = _READS[kind]
-    event = partial(VectorEvent, kind=kind, elements=elements, layer=path)
-    emit(event(read_bytes=forward * before, write_bytes=after))
-    if output.requires_grad:
-        read = backward_in * before + backward_out * after
-        _on_backward(output, [event(read_bytes=read, write_bytes=before)])
+def _leave(watch: _Functions, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    watch.leave()
 
 
-def _on_backward(output: Tensor, events: list[VectorEvent]) -> None:
-    """Emit events when the gradient of an output arrives.
+class _Functions(TorchFunctionMode):
+    """Bills the functions that are called while a module runs."""
 
-    A hook on the tensor, not on the module: a module's backward hook forbids the in-place operations after it.
-    """
+    def __init__(self) -> None:
+        super().__init__()
+        self.running: list[tuple[str, nn.Module]] = []
+        self.products: list[int] = []
 
-    def arrived(gradient: Tensor) -> None:
-        for event in events:
-            emit(event)
+    def enter(self, path: str, module: nn.Module) -> None:
+        """A module's forward pass starts."""
+        self.running.append((path, module))
+        self.products.append(0)
 
-    output.register_hook(arrived)
+    def leave(self) -> None:
+        """It ends."""
+        self.running.pop()
+        self.products.pop()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        # No module runs in a backward pass, but for activations that are computed again, which costs again.
+        if not self.running or billed_inside():
+            return func(*args, **kwargs)
+        versions = _version(args)
+        result = func(*args, **kwargs)
+        name = getattr(func, "__name__", "")
+        if name in BILLED or name in REFUSED:
+            if isinstance(result, Tensor) and result.is_floating_point():
+                bill_product(name, result, args, kwargs, *self._place())
+        else:
+            in_place = _version(args) != versions
+            call = Call(name=name, args=args, kwargs=kwargs, result=result, in_place=in_place)
+            bill_function(call, self.running[-1][0])
+        return result
+
+    def _place(self) -> tuple[str, CallSite]:
+        """The module that calls a product, and the product's own name: a layer's is the layer's."""
+        path, module = self.running[-1]
+        number, self.products[-1] = self.products[-1], self.products[-1] + 1
+        at = CallSite(layer=path)
+        if layer_type(type(module)) is None:
+            at = at.operator(PARTS * number, str(number))
+        return path, at
+
+
+def _version(args: tuple[Any, ...]) -> int | None:
+    """How often the first argument was overwritten."""
+    return args[0]._version if args and isinstance(args[0], Tensor) else None

@@ -1,12 +1,12 @@
 """Events of the products that native code runs, whether a layer or a module's own forward calls them.
 
-A function mode of torch sees each product that is called while a module runs. The native function gives the result.
-Its events are those of its emulation (`nn.products`) with every GEMM native, run on tensors without data: forward at
-once, backward when the gradient of the result arrives. So a native product is billed the GEMMs that an emulated one
-is, an attention its softmax too.
+The native function gives the result. Its events are those of its emulation (`nn.products`) with every GEMM native,
+run on tensors without data: forward at once, backward when the gradient of the result arrives. So a native product is
+billed the GEMMs that an emulated one is, an attention its softmax too. A look-up in an embedding is one of them, as
+its gradient is a product with the tokens' one-hot matrix.
 
 A layer's GEMMs have its path; the products of any other module are numbered in the order of its calls, "path#0",
-"path#1". What emulated layers run is their own to bill. Integer products are not counted.
+"path#1". Integer products are not counted.
 """
 
 from __future__ import annotations
@@ -14,15 +14,43 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import Tensor
 
 from lowbit_sim.arith.spec import OpSpec
 from lowbit_sim.nn.functional_spec import FunctionalSpec
-from lowbit_sim.nn.products import PRODUCTS, REFUSED, bind
-from lowbit_sim.nn.registry import layer_type
-from lowbit_sim.ops.attention import PARTS
+from lowbit_sim.nn.products import PRODUCTS, REFUSED, Product, bind
+from lowbit_sim.ops.billing import stands_for
+from lowbit_sim.ops.embedding import embedding
 from lowbit_sim.ops.operand import CallSite
+
+
+def _embedding(
+    spec: FunctionalSpec,
+    at: CallSite,
+    input: Tensor,
+    weight: Tensor,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Tensor:
+    """A look-up; with `max_norm` or a sparse gradient more or less runs than is known here."""
+    if max_norm is not None or sparse:
+        raise ValueError(f"max_norm={max_norm}, sparse={sparse}")
+    return embedding(
+        input, weight, spec.products, at, padding_idx=padding_idx, scale_grad_by_freq=scale_grad_by_freq
+    )
+
+
+#: The functions that are billed as products.
+BILLED: dict[str, Product] = {
+    **PRODUCTS,
+    "embedding": Product(
+        (*("input", "weight", "padding_idx", "max_norm", "norm_type"), "scale_grad_by_freq", "sparse"),
+        _embedding,
+    ),
+}
 
 _NATIVE = FunctionalSpec(OpSpec(output=None, grad_input=None, grad_weight=None))
 
@@ -30,64 +58,36 @@ _NATIVE = FunctionalSpec(OpSpec(output=None, grad_input=None, grad_weight=None))
 def unknown_cost(path: str, what: str) -> ValueError:
     """The error of a module, or of a product that a module calls, that can't be billed."""
     return ValueError(
-        f"the cost of module {path!r} ({what}) is not known: known are Linear, convolutions, norms, pools, products "
-        "that a module calls as functions (see nn.products), and modules without parameters"
+        f"the cost of module {path!r} ({what}) is not known: known are Linear, convolutions, embeddings, products "
+        "that a module calls as functions (see nn.products), and whatever multiplies no matrices"
     )
 
 
-class NativeProducts(TorchFunctionMode):
-    """Emits the events of native products while it is active; tell it which module runs.
+def bill_product(
+    name: str, y: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any], path: str, at: CallSite
+) -> None:
+    """Put a native product on record.
 
     Args:
-        emulated: Module types that emit their own events.
+        name: The function's name, of `BILLED` or refused.
+        y: Its result.
+        args: Its arguments.
+        kwargs: Its arguments by name.
+        path: The module that calls it.
+        at: The place that the events name.
+
+    Raises:
+        ValueError: A product whose cost is not known.
     """
-
-    def __init__(self, emulated: tuple[type[nn.Module], ...]) -> None:
-        super().__init__()
-        self.emulated = emulated
-        self.running: list[tuple[str, nn.Module]] = []
-        self.calls: list[int] = []
-
-    def enter(self, path: str, module: nn.Module) -> None:
-        """A module's forward pass starts."""
-        self.running.append((path, module))
-        self.calls.append(0)
-
-    def leave(self) -> int:
-        """It ends: how many products it called itself."""
-        self.running.pop()
-        return self.calls.pop()
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        y = func(*args, **kwargs)
-        name = getattr(func, "__name__", "")
-        # No module runs in a backward pass, but for activations that are computed again, which costs again.
-        if not self.running or isinstance(self.running[-1][1], self.emulated):
-            return y
-        if (name in PRODUCTS or name in REFUSED) and isinstance(y, Tensor) and not _is_exact(y):
-            self._bill(name, y, args, kwargs)
-        return y
-
-    def _bill(self, name: str, y: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        path, module = self.running[-1]
-        number, self.calls[-1] = self.calls[-1], self.calls[-1] + 1
-        at = CallSite(layer=path)
-        if layer_type(type(module)) is None:
-            at = at.operator(PARTS * number, str(number))
-        if name in REFUSED:
-            raise unknown_cost(path, f"its call of {name}")
-        try:
-            bound = bind(PRODUCTS[name].parameters, *_shapes_only((args, kwargs)))
-            billed = PRODUCTS[name].run(_NATIVE, at, **bound)
-        except (TypeError, ValueError) as error:
-            raise unknown_cost(path, f"its call of {name}: {error}") from error
-        if y.requires_grad:
-            y.register_hook(lambda _: _bill_gradients(billed))
-
-
-def _is_exact(y: Tensor) -> bool:
-    return not (y.is_floating_point() or y.is_complex())
+    if name in REFUSED:
+        raise unknown_cost(path, f"its call of {name}")
+    try:
+        bound = bind(BILLED[name].parameters, *_shapes_only((args, kwargs)))
+        billed = BILLED[name].run(_NATIVE, at, **bound)
+    except (TypeError, ValueError) as error:
+        raise unknown_cost(path, f"its call of {name}: {error}") from error
+    if y.requires_grad:
+        y.register_hook(lambda _: _bill_gradients(billed))
 
 
 def _bill_gradients(billed: Tensor) -> None:
@@ -99,7 +99,9 @@ def _shapes_only(value: Any) -> Any:
     """The same with tensors that have no data."""
     if isinstance(value, Tensor):
         needs = value.requires_grad and torch.is_grad_enabled()
-        return value.detach().to("meta").requires_grad_(needs)
+        copy = value.detach().to("meta")
+        stands_for(copy, value)
+        return copy.requires_grad_(needs)
     if isinstance(value, dict):
         return {k: _shapes_only(v) for k, v in value.items()}
     if isinstance(value, tuple | list):

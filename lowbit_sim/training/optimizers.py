@@ -98,7 +98,7 @@ class LowPrecisionOptimizer(torch.optim.Optimizer):
         for group in self.param_groups:
             rounds = any(getattr(group[_SPEC], name) is not None for name in UPDATE_STREAMS)
             for p in group["params"]:
-                if rounds and p.grad is not None and bool(torch.isnan(p.grad).any()):
+                if rounds and p.grad is not None and not p.grad.is_meta and bool(torch.isnan(p.grad).any()):
                     count = int(torch.isnan(p.grad).sum())
                     raise NotANumberError(
                         f"{count} of {p.grad.numel()} elements of the gradient of parameter {site} are NaN: "

@@ -16,7 +16,7 @@ Source of rounding after each of the update's vector operations: Wang et al., "T
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal, get_args
 
 from torch import Tensor
@@ -99,15 +99,23 @@ class UpdateBill:
     elements: int = 0
     read_bits: int = 0
     write_bits: int = 0
+    parameter_bits: int = 0
+    gradient_bits: int = 0
+    state_bits: int = 0
     conversions: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def update(self, gradient: Tensor) -> None:
         """A parameter's update, which reads its gradient."""
         self.elements += gradient.numel()
         self.read_bits += _kept_bits(gradient, None)
+        self.gradient_bits += _kept_bits(gradient, None)
 
-    def keep(self, value: Tensor, quantizer: Quantizer | None) -> None:
-        """A weight or state that the update reads and writes."""
+    def keep(self, name: str, value: Tensor, quantizer: Quantizer | None) -> None:
+        """A weight or state, by its name of `UPDATE_STREAMS`, that the update reads and writes."""
+        if name == "weight":
+            self.parameter_bits += _kept_bits(value, quantizer)
+        else:
+            self.state_bits += _kept_bits(value, quantizer)
         again = quantizer is not None and reduces(quantizer.scale)
         self.read_bits += _kept_bits(value, quantizer)
         self.write_bits += _kept_bits(value, None if again else quantizer)
@@ -129,7 +137,10 @@ class UpdateBill:
 
     def emit(self) -> None:
         """Put the step on record: one event for each kind of work."""
-        emit(_event("optimizer_update", self.elements, self.read_bits, self.write_bits, 0))
+        update = _event("optimizer_update", self.elements, self.read_bits, self.write_bits, 0)
+        held = {"parameter_bytes": self.parameter_bits, "gradient_bytes": self.gradient_bits}
+        held["state_bytes"] = self.state_bits
+        emit(replace(update, **{name: math.ceil(bits / 8) for name, bits in held.items()}))
         for kind in ("scale_reduction", "random_bits", "quantize"):
             t = self.conversions.get(kind)
             if t is not None:
@@ -188,7 +199,7 @@ class ParameterUpdate:
             name: A name of `UPDATE_STREAMS`.
             value: Its new value, float32.
         """
-        self.bill.keep(value, getattr(self.spec, name))
+        self.bill.keep(name, value, getattr(self.spec, name))
         return self._rounded(name, value)
 
     def seen(self, kept: Tensor, value: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 
 import lowbit_sim as lb
 from lowbit_sim.numerics import catalog
@@ -13,8 +14,9 @@ from lowbit_sim.numerics.formats import FloatFormat, Format, IntFormat
 from lowbit_sim.numerics.random import Stream
 from lowbit_sim.numerics.rounding import Rounding, RoundingMode
 from lowbit_sim.quant.granularity import PerAxis, PerTensor
+from lowbit_sim.quant.qtensor import QTensor
 from lowbit_sim.quant.quantizer import NotANumberError, Quantizer
-from lowbit_sim.quant.scaling import FixedScale, MinMaxScale, PowerOfTwoScale
+from lowbit_sim.quant.scaling import EmaScale, FixedScale, MinMaxScale, PowerOfTwoScale, ScaleState
 from tests.numerics.cases import reference_codes, rounding
 
 INT8_FULL = IntFormat(bits=8, symmetric=False)
@@ -84,8 +86,41 @@ def test_axis_that_the_tensor_lacks() -> None:
 
 
 def test_a_device_without_kernels_is_refused() -> None:
-    with pytest.raises(ValueError, match="device meta"):
-        Quantizer(catalog.INT8)(torch.ones(3, device="meta"))
+    with FakeTensorMode():
+        x = torch.empty(3, device="cuda")
+    with pytest.raises(ValueError, match="device cuda"):
+        Quantizer(catalog.INT8)(x)
+
+
+@pytest.mark.parametrize("fmt", ["int4", "uint8", "fp8_e4m3fn", "mxfp4", "nvfp4", "posit8"])
+@pytest.mark.parametrize("shape", [(3, 5), (2, 33), (0, 4), (64,)], ids=str)
+def test_without_data_the_result_has_the_shapes_and_dtypes(fmt: str, shape: tuple[int, ...]) -> None:
+    quantizer = Quantizer(catalog.parse_format(fmt))
+    real, empty = quantizer(torch.ones(shape)), quantizer(torch.ones(shape, device="meta"))
+    for ours, theirs in zip(
+        *(
+            (q.codes, q.scale, q.values(), q.dequantize(), q.expanded_scale(), *_integers(q))
+            for q in (empty, real)
+        ),
+        strict=True,
+    ):
+        assert (ours.shape, ours.dtype, ours.device.type) == (theirs.shape, theirs.dtype, "meta")
+
+
+def _integers(q: QTensor) -> tuple[torch.Tensor, ...]:
+    return (q.integers(),) if q.element_format.unit is not None else ()
+
+
+def test_without_data_a_bad_call_is_an_error_and_no_state_moves() -> None:
+    x = torch.ones(3, 4, device="meta")
+    with pytest.raises(ValueError, match=r"PerAxis\(2\).*\[3, 4\]"):
+        Quantizer(catalog.INT8, granularity=PerAxis(2))(x)
+    running = Quantizer(catalog.INT8, scale=EmaScale())
+    with pytest.raises(ValueError, match=r"pass state=ScaleState\(\)"):
+        running(x)
+    state = ScaleState()
+    running(x, state=state)
+    assert state == ScaleState()
 
 
 @pytest.mark.parametrize("fmt", [catalog.INT8, catalog.FP8_E4M3FN, catalog.FP4_E2M1], ids=str)

@@ -78,7 +78,7 @@ WRONG = {
         SATURATE,
         "range|no addition",
     ),
-    "no chunks": (sequential, CHUNKED, "chunk 1"),
+    "no chunks": (sequential, CHUNKED, r"outer chunk \d"),
     "backwards": (lambda a, b: sequential(a[::-1], b[::-1]), SATURATE, "range"),
     "drops the last": (lambda a, b: sequential(a[:-1], b[:-1]), SATURATE, "no addition overflows"),
     "raises on nothing": (lambda a, b: [a[0], sequential(a, b)][1], SATURATE, "raised IndexError"),

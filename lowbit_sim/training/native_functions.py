@@ -1,0 +1,194 @@
+"""What a function of torch that multiplies no matrices costs: passes over its tensors, forward and backward.
+
+| work    | functions                         | forward reads | backward reads      | kept until then     |
+|---------|-----------------------------------|---------------|---------------------|---------------------|
+| norm    | batch, layer, group norm          | in twice      | g and in, twice     | in                  |
+| max     | maximum pools                     | in            | g and indices       | a byte a window     |
+| output  | relu, sigmoid, softmax, any other | in            | g and out           | out                 |
+| input   | gelu, silu, pow, log              | in            | g and in            | in                  |
+| factors | products and quotients of tensors | in            | g and in            | in                  |
+| mask    | dropout, clamp, where             | in            | g and mask          | a bit an element    |
+| linear  | average pools, mean, cat, pad     | in            | g                   | nothing             |
+| sum     | additions of equal shapes         | in            | g is passed on      | nothing             |
+
+All write their output forward, and backward (but for "sum") the gradients of their inputs. The vector unit handles as
+many elements as the largest of input and output has. Sizes are those of the tensors at the width of their dtype;
+parameters and statistics of a norm's channels are not counted. A function that returns a view is free, and so is one
+that no floating-point tensor enters or leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from lowbit_sim.ops.billing import kept_bytes
+from lowbit_sim.trace import VectorEvent, emit
+
+_SUMS = ("add", "__add__", "__radd__", "__iadd__", "add_", "sub", "__sub__", "__isub__", "sub_")
+_FACTORS = ("mul", "__mul__", "__rmul__", "__imul__", "mul_", "div", "__truediv__", "__itruediv__", "div_")
+_INPUT = ("gelu", "silu", "mish", "softplus", "pow", "__pow__", "log", "abs", "square", "sin", "cos", "prelu")
+_MASK = (
+    *("dropout", "dropout_", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"),
+    *("clamp", "clamp_", "clip", "hardtanh", "hardtanh_", "relu6", "where", "masked_fill", "masked_fill_"),
+)
+_LINEAR = (
+    *("__rsub__", "rsub", "neg", "__neg__", "mean", "sum", "cumsum", "cat", "concat", "stack", "pad"),
+    *("interpolate", "clone", "contiguous", "to", "float", "half", "bfloat16", "double", "type", "type_as"),
+    *("reshape", "flatten", "repeat", "repeat_interleave", "index_select", "gather", "__getitem__"),
+    *("roll", "flip", "tril", "triu", "avg_pool1d", "avg_pool2d", "avg_pool3d"),
+    *("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"),
+)
+_NORMS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm")
+
+_WORK = {
+    **dict.fromkeys(_SUMS, "sum"),
+    **dict.fromkeys(_FACTORS, "factors"),
+    **dict.fromkeys(_INPUT, "input"),
+    **dict.fromkeys(_MASK, "mask"),
+    **dict.fromkeys(_LINEAR, "linear"),
+    **dict.fromkeys(_NORMS, "norm"),
+}
+
+#: Looking at a tensor costs nothing: attributes, comparisons of objects, hooks.
+_LOOKS = (
+    "__get__",
+    "__set__",
+    "__format__",
+    "__repr__",
+    "register_hook",
+    "detach",
+    "requires_grad_",
+    "backward",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """A call of a function of torch.
+
+    Attributes:
+        name: The function's name.
+        args, kwargs: Its arguments.
+        result: What it returned.
+        in_place: Whether it overwrote its first argument.
+    """
+
+    name: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    result: Any
+    in_place: bool
+
+
+def bill_function(call: Call, layer: str) -> None:
+    """Put a call on record, and its backward pass when the gradient of the result arrives.
+
+    Args:
+        call: The call.
+        layer: Module path.
+    """
+    inputs = list({id(t): t for t in _floats((call.args, call.kwargs))}.values())
+    y = next(_floats(call.result), None)
+    if y is None or not inputs or call.name in _LOOKS or _is_view(y, inputs, call):
+        return
+    work = _work_of(call, inputs, y)
+    if work == "norm":
+        inputs = inputs[:1]
+    before, after = sum(map(_size, inputs)), _size(y)
+    event = partial(
+        VectorEvent,
+        kind=_kind(call.name, work),
+        elements=max(y.numel(), *(x.numel() for x in inputs)),
+        layer=layer,
+    )
+    needed = y.requires_grad
+    kept = _kept(work, inputs, y) if needed else 0
+    emit(event(read_bytes=before * (2 if work == "norm" else 1), write_bytes=after, kept_bytes=kept))
+    if needed and work != "sum":
+        written = sum(_size(x) for x in inputs if x.requires_grad)
+        backward = event(read_bytes=_backward_reads(work, before, y), write_bytes=written)
+        # A hook on the tensor, not on the module: a module's backward hook forbids the in-place operations after it.
+        y.register_hook(lambda _: emit(backward))
+
+
+def _work_of(call: Call, inputs: list[Tensor], y: Tensor) -> str:
+    work = _WORK.get(call.name, "max" if "max_pool" in call.name else "output")
+    if work == "sum" and any(x.shape != y.shape for x in inputs):
+        return "linear"  # a gradient is summed over the axes that were broadcast
+    if work == "factors" and len(inputs) == 1 and sum(1 for _ in _floats(call.args)) == 1:
+        return "linear"  # by a number
+    if call.name == "batch_norm" and not _trains(call):
+        return "linear"  # with fixed statistics
+    return work
+
+
+def _trains(call: Call) -> bool:
+    """Whether a batch norm takes the batch's own statistics."""
+    return bool(call.kwargs.get("training", call.args[5] if len(call.args) > 5 else False))
+
+
+def _kind(name: str, work: str) -> str:
+    if name in _NORMS:
+        return "batch_norm"
+    return "pooling" if "pool" in name else "activation"
+
+
+def _kept(work: str, inputs: list[Tensor], y: Tensor) -> int:
+    match work:
+        case "output":
+            return kept_bytes(y)
+        case "norm" | "input" | "factors":
+            return sum(map(kept_bytes, inputs))
+        case "max" | "mask":
+            return _marks(work, y)
+        case _:
+            return 0
+
+
+def _marks(work: str, y: Tensor) -> int:
+    """Bytes of the places of the maxima, or of a mask."""
+    return y.numel() if work == "max" else -(-y.numel() // 8)
+
+
+def _backward_reads(work: str, before: int, y: Tensor) -> int:
+    gradient = _size(y)
+    match work:
+        case "norm":
+            return 2 * (gradient + before)
+        case "output":
+            return 2 * gradient
+        case "input" | "factors":
+            return gradient + before
+        case "max" | "mask":
+            return gradient + _marks(work, y)
+        case _:
+            return gradient
+
+
+def _is_view(y: Tensor, inputs: list[Tensor], call: Call) -> bool:
+    """Whether the result is an input's memory, looked at in another way."""
+    if call.in_place:
+        return False
+    return any(y.untyped_storage()._cdata == x.untyped_storage()._cdata for x in inputs)
+
+
+def _size(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _floats(value: Any) -> Iterator[Tensor]:
+    """The floating-point tensors in nested tuples, lists and dicts."""
+    if isinstance(value, Tensor):
+        if value.is_floating_point():
+            yield value
+    elif isinstance(value, dict):
+        for v in value.values():
+            yield from _floats(v)
+    elif isinstance(value, tuple | list):
+        for v in value:
+            yield from _floats(v)
