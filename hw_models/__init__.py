@@ -6,10 +6,10 @@
 A profile also fixes the numerics: `profile.op_spec()`. See `README.md` for how to describe a machine.
 """
 
-from hw_models.cycles import Schedule as Schedule
-from hw_models.cycles import systolic_cycles as systolic_cycles
-from hw_models.cycles import systolic_schedule as systolic_schedule
-from hw_models.energy import EnergySplit as EnergySplit
+from hw_models.compute.systolic import Schedule as Schedule
+from hw_models.compute.systolic import systolic_cycles as systolic_cycles
+from hw_models.compute.systolic import systolic_schedule as systolic_schedule
+from hw_models.cost import Cost as Cost
 from hw_models.estimate import estimate as estimate
 from hw_models.load import ProfileError as ProfileError
 from hw_models.load import load as load
@@ -17,6 +17,6 @@ from hw_models.load import parse as parse
 from hw_models.load import profile_names as profile_names
 from hw_models.operands import UnsupportedOperandError as UnsupportedOperandError
 from hw_models.profile import HardwareProfile as HardwareProfile
-from hw_models.report import Cost as Cost
+from hw_models.ranges import EnergyRange as EnergyRange
 from hw_models.report import CostReport as CostReport
 from hw_models.template import template as template

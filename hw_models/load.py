@@ -1,4 +1,4 @@
-"""Reads profiles, and says what is wrong with one: file, key, value and what would be right."""
+"""Reads profiles, and says what is wrong with one: file, line, key, value and what would be right."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from hw_models.findings import Finding
 from hw_models.profile import HardwareProfile
-from hw_models.tables import nested_table
+from hw_models.schema.fields import table_at
+from hw_models.toml_lines import line_of, toml_lines
+from lowbit_sim.config.mac_config import with_product_files
+from lowbit_sim.config.problems import Problem, problems
 from lowbit_sim.numerics.suggest import unknown
 
 
@@ -35,38 +39,81 @@ def load(profile: str | Path) -> HardwareProfile:
         ProfileError: An unknown name, a file that can't be read or an invalid profile.
         TypeError: Neither a string nor a path.
     """
+    path = profile_path(profile)
+    return parse(
+        profile_toml(path),
+        path.name if isinstance(profile, str) and _is_name(profile) else str(profile),
+        path.parent,
+    )
+
+
+def profile_path(profile: str | Path) -> Path:
+    """The file of a profile.
+
+    Args:
+        profile: As for `load`.
+
+    Raises:
+        ProfileError: An unknown name.
+        TypeError: Neither a string nor a path.
+    """
     if not isinstance(profile, str | Path):
         raise TypeError(
             f"a profile is a name or the path of a .toml file, got {profile!r}; names are "
             f"{', '.join(profile_names())}"
         )
-    if isinstance(profile, Path) or profile.endswith(".toml") or Path(profile).name != profile:
-        return parse(_read(Path(profile)), str(profile))
+    if isinstance(profile, Path) or not _is_name(profile):
+        return Path(profile)
     if profile not in profile_names():
         raise ProfileError(unknown("profile", profile, profile_names()) + " (or pass a path to a .toml file)")
-    file = resources.files("hw_models") / "profiles" / f"{profile}.toml"
-    return parse(file.read_text(encoding="utf-8"), f"{profile}.toml")
+    return Path(str(resources.files("hw_models") / "profiles" / f"{profile}.toml"))
 
 
-def parse(text: str, where: str) -> HardwareProfile:
+def _is_name(profile: str) -> bool:
+    return not profile.endswith(".toml") and Path(profile).name == profile
+
+
+def parse(text: str, where: str, folder: Path = Path()) -> HardwareProfile:
     """The profile that a TOML text describes.
 
     Args:
         text: The content of a profile.
         where: Name of the file, for messages.
+        folder: What relative paths of files of products are relative to.
 
     Raises:
         ProfileError: Invalid TOML or an invalid profile; the message has a line for each thing that is wrong.
     """
+    profile, findings = read(text, folder)
+    if profile is None:
+        raise ProfileError("\n".join(finding.at(where) for finding in findings))
+    return profile
+
+
+def read(text: str, folder: Path = Path()) -> tuple[HardwareProfile | None, list[Finding]]:
+    """The profile that a text describes, or None and what is wrong with it.
+
+    Args:
+        text: The content of a profile.
+        folder: As for `parse`.
+    """
     try:
-        return HardwareProfile.model_validate(tomllib.loads(text))
+        table = with_product_files(tomllib.loads(text), folder)
     except tomllib.TOMLDecodeError as error:
-        raise ProfileError(_toml_message(text, where, str(error))) from None
+        return None, [_toml_finding(text, str(error))]
+    try:
+        return HardwareProfile.model_validate(table), []
     except ValidationError as error:
-        raise ProfileError("\n".join(f"{where}: {_message(dict(e))}" for e in error.errors())) from None
+        lines = toml_lines(text)
+        return None, [_finding(problem, lines) for problem in problems(error, HardwareProfile)]
 
 
-def _read(path: Path) -> str:
+def profile_toml(path: Path) -> str:
+    """The text of a profile's file.
+
+    Raises:
+        ProfileError: It can't be read.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -77,39 +124,40 @@ def _read(path: Path) -> str:
         ) from None
 
 
-def _toml_message(text: str, where: str, reason: str) -> str:
-    place = re.search(r"\(at line (\d+), column \d+\)", reason)
-    line = text.splitlines()[int(place.group(1)) - 1].strip() if place else "the end of the file"
+def _toml_finding(text: str, reason: str) -> Finding:
+    place = re.search(r" \(at line (\d+), column \d+\)", reason)
+    rows = text.splitlines()
+    number = int(place.group(1)) if place else max(len(rows), 1)
+    row = repr(rows[number - 1].strip()) if place else "the end of the file"
+    reason = reason.replace(place.group(), "") if place else reason.replace(" (at end of document)", "")
     hint = "; each key and each table may appear once" if "overwrite" in reason or "twice" in reason else ""
-    return f"{where}: not valid TOML at {line!r}: {reason}{hint}"
+    message = f"not valid TOML at {row}: {reason}{hint}"
+    return Finding(severity="error", key="", line=number, message=message)
 
 
-def _message(error: dict[str, Any]) -> str:
-    location: tuple[str | int, ...] = error["loc"]
-    key = ".".join(str(part) for part in location)
-    if error["type"] == "extra_forbidden":
-        return f"{key}: " + unknown("key", location[-1], _model_at(location[:-1]).model_fields)
-    if error["type"] == "missing":
-        field = _model_at(location[:-1]).model_fields[str(location[-1])]
-        return f"{key}: missing ({field.description})"
-    # A check of ours carries its own words; pydantic would put "Value error" in front of them.
-    reason = str(error["ctx"]["error"]) if error["type"] == "value_error" else error["msg"]
-    if isinstance(error["input"], dict | list | BaseModel):
-        return f"{key}: {reason}" if key else reason
-    return f"{key} = {error['input']!r}: {reason}" + _meaning(location)
+def _finding(problem: Problem, lines: dict[tuple[str | int, ...], int]) -> Finding:
+    key = ".".join(map(str, problem.location))
+    message = _message(problem, key)
+    return Finding(severity="error", key=key, line=line_of(lines, problem.location), message=message)
 
 
-def _meaning(location: tuple[str | int, ...]) -> str:
+def _message(problem: Problem, key: str) -> str:
+    table = table_at(problem.root, problem.inner[:-1])
+    if problem.kind == "extra_forbidden":
+        return f"{key}: " + unknown("key", problem.location[-1], table.model_fields)
+    if problem.kind == "missing":
+        return f"{key}: missing{_meaning(table, problem)}"
+    if not problem.is_about_a_value:
+        return f"{key}: {problem.reason}" if key else problem.reason
+    return f"{key} = {_written(problem.value)}: {problem.reason}{_meaning(table, problem)}"
+
+
+def _written(value: Any) -> str:
+    """A value as TOML writes it, where it writes it otherwise than Python."""
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _meaning(table: type[BaseModel], problem: Problem) -> str:
     # Under `sources` a key stands for a citation, not for the figure that it cites.
-    table = None if "sources" in location else _model_at(location[:-1])
-    field = table and table.model_fields.get(str(location[-1]))
-    return f" ({field.description})" if field else ""
-
-
-def _model_at(location: tuple[str | int, ...]) -> type[BaseModel]:
-    """The table that a location (keys and list indices) lies in."""
-    model: type[BaseModel] = HardwareProfile
-    for part in location:
-        if isinstance(part, str) and part in model.model_fields:
-            model = nested_table(model.model_fields[part]) or model
-    return model
+    field = None if "sources" in problem.inner else table.model_fields.get(str(problem.inner[-1]))
+    return f" ({field.description})" if field and field.description else ""

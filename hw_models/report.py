@@ -1,99 +1,27 @@
-"""What a trace costs: the total, and the same split by role and by layer.
+"""What a trace costs: the total, and the same split by role, by layer and by kind of work.
 
-Every event is one `Cost`; a part's cost and the total are sums of the same events' costs, so integers of the
-parts add up exactly and floats to rounding.
+The sums are made when they are first asked for: a sweep of machines asks for totals alone.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from hw_models.energy import EnergySplit
-from lowbit_sim.trace import Role
+from hw_models.cost import Cost, Sum
+from hw_models.footprint import Footprint
+from hw_models.ranges import NOTHING, EnergyRange
+from lowbit_sim.trace import ROLES, GemmEvent, Role
 
+if TYPE_CHECKING:
+    from hw_models.gemm_cost import GemmCost
 
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """Cost of some events that run one after the other.
+Key = TypeVar("Key", bound=str)
 
-    Attributes:
-        cycles: Time in clock cycles: of each event the largest of compute, DRAM and on-chip time.
-        compute_cycles: Cycles of the arrays or the vector unit alone; `cycles` less this is waiting.
-        macs: Multiply-accumulates, on the arrays and on the vector unit.
-        ideal_cycles: Cycles that those on the arrays would take at the peak rate of their modes; those on the
-            vector unit count none.
-        dram_bytes: Bytes read and written at the memory outside.
-        sram_bytes: Bytes read and written at the on-chip memories, operands' and accumulators'.
-        energy: Energy by component.
-
-    Raises:
-        ValueError: A negative count or time, or less time than its parts; a model that says so is wrong.
-    """
-
-    cycles: int = 0
-    compute_cycles: int = 0
-    macs: int = 0
-    ideal_cycles: float = 0.0
-    dram_bytes: int = 0
-    sram_bytes: int = 0
-    energy: EnergySplit = EnergySplit()
-
-    def __post_init__(self) -> None:
-        for name in ("compute_cycles", "macs", "ideal_cycles", "dram_bytes", "sram_bytes"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"a cost is never negative, got {name}={getattr(self, name)}")
-        if self.cycles < max(self.compute_cycles, self.ideal_cycles):
-            raise ValueError(
-                f"cycles={self.cycles} is less than compute_cycles={self.compute_cycles} or "
-                f"ideal_cycles={self.ideal_cycles}"
-            )
-
-    @property
-    def bytes(self) -> int:
-        """Bytes at the memory outside, the traffic that bounds a machine from below."""
-        return self.dram_bytes
-
-    @property
-    def energy_pj(self) -> float:
-        """Energy in pJ, all components."""
-        return self.energy.total_pj
-
-    @property
-    def utilization(self) -> float:
-        """Useful share of the arrays' peak over the whole time, 0 to 1."""
-        return self.ideal_cycles / self.cycles if self.cycles else 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers by name, for JSON."""
-        return {
-            "cycles": self.cycles,
-            "compute_cycles": self.compute_cycles,
-            "macs": self.macs,
-            "utilization": self.utilization,
-            "bytes": self.bytes,
-            "sram_bytes": self.sram_bytes,
-            "energy_pj": self.energy_pj,
-            "energy_by_component": {f.name: getattr(self.energy, f.name) for f in fields(EnergySplit)},
-        }
-
-
-def total(costs: Iterable[Cost]) -> Cost:
-    """The cost of running one after the other."""
-    parts = list(costs)
-    return Cost(
-        cycles=sum(c.cycles for c in parts),
-        compute_cycles=sum(c.compute_cycles for c in parts),
-        macs=sum(c.macs for c in parts),
-        ideal_cycles=math.fsum(c.ideal_cycles for c in parts),
-        dram_bytes=sum(c.dram_bytes for c in parts),
-        sram_bytes=sum(c.sram_bytes for c in parts),
-        energy=EnergySplit(
-            **{f.name: math.fsum(getattr(c.energy, f.name) for c in parts) for f in fields(EnergySplit)}
-        ),
-    )
+#: Role, layer and kind of work of an event, and its cost.
+Row = tuple[Role, str, str, Cost]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,18 +31,59 @@ class CostReport:
     Attributes:
         machine: Name of the machine.
         frequency_hz: Its clock.
-        total: Cost of all events.
-        by_role: Cost of each of `trace.ROLES`, in that order.
-        by_layer: Cost of each layer in the order in which it first ran; "" is work of the whole model.
+        rows: The cost of each event, without static power; equal events share one object.
+        static: Static energy of a clock cycle.
+        gemms: Each GEMM event with its cost, mode and mapping, in the order in which they ran.
+        footprint: Bytes that training keeps in memory.
+        devices: Machines that share the work of a step by its batch; time, bytes and energy are of one of them.
+        area_mm2: Area of the arrays' multiply-accumulate units; None where the profile has no [area].
         notes: Where what ran differs from what the machine does, each once.
     """
 
     machine: str
     frequency_hz: int
-    total: Cost
-    by_role: dict[Role, Cost]
-    by_layer: dict[str, Cost]
+    rows: tuple[Row, ...] = ()
+    static: EnergyRange = NOTHING
+    gemms: tuple[tuple[GemmEvent, GemmCost], ...] = ()
+    footprint: Footprint = Footprint()
+    devices: int = 1
+    area_mm2: float | None = None
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def total(self) -> Cost:
+        """Cost of all events on one machine."""
+        return self._sums(lambda row: "", ("",))[""]
+
+    @cached_property
+    def by_role(self) -> dict[Role, Cost]:
+        """Cost of each of `trace.ROLES`, in that order."""
+        return self._sums(lambda row: row[0], ROLES)
+
+    @cached_property
+    def by_layer(self) -> dict[str, Cost]:
+        """Cost of each layer in the order in which it first ran; "" is work of the whole model."""
+        return self._sums(lambda row: row[1])
+
+    @cached_property
+    def by_kind(self) -> dict[str, Cost]:
+        """Cost of "gemm", of each kind of vector work that ran, and of the "all_reduce" between machines."""
+        return self._sums(lambda row: row[2])
+
+    def _sums(self, key: Callable[[Row], Key], keys: Iterable[Key] = ()) -> dict[Key, Cost]:
+        """The cost for each key: the given keys first, then others as they come."""
+        members: dict[Key, dict[int, tuple[Cost, int]]] = {each: {} for each in keys}
+        for row in self.rows:
+            counts = members.setdefault(key(row), {})
+            known = counts.get(id(row[3]))
+            counts[id(row[3])] = (row[3], 1 if known is None else known[1] + 1)
+        costs: dict[Key, Cost] = {}
+        for each, counts in members.items():
+            part = Sum()
+            for cost, times in counts.values():
+                part.add(cost, times)
+            costs[each] = part.cost(self.static)
+        return costs
 
     @property
     def cycles(self) -> int:
@@ -137,14 +106,29 @@ class CostReport:
         return self.total.bytes
 
     @property
-    def energy(self) -> EnergySplit:
+    def energy(self) -> dict[str, EnergyRange]:
         """Energy by component."""
         return self.total.energy
 
     @property
     def energy_pj(self) -> float:
-        """Energy in pJ."""
+        """Nominal energy in pJ."""
         return self.total.energy_pj
+
+    @property
+    def energy_low_pj(self) -> float:
+        """Energy in pJ with every figure at the low end of its range."""
+        return self.total.energy_low_pj
+
+    @property
+    def energy_high_pj(self) -> float:
+        """Energy in pJ with every figure at the high end of its range."""
+        return self.total.energy_high_pj
+
+    @property
+    def edp(self) -> float:
+        """Energy-delay product in J s, at the nominal energy."""
+        return self.energy_pj * 1e-12 * self.seconds
 
     @property
     def utilization(self) -> float:
@@ -152,13 +136,18 @@ class CostReport:
         return self.total.utilization
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as plain dicts, lists, strings and numbers, for JSON."""
+        """The report as plain dicts, lists, strings and numbers, for JSON; without the single GEMMs."""
         return {
             "machine": self.machine,
             "frequency_hz": self.frequency_hz,
+            "devices": self.devices,
             "seconds": self.seconds,
+            "edp_js": self.edp,
+            "area_mm2": self.area_mm2,
             **self.total.to_dict(),
             "by_role": {role: cost.to_dict() for role, cost in self.by_role.items()},
             "by_layer": {layer: cost.to_dict() for layer, cost in self.by_layer.items()},
+            "by_kind": {kind: cost.to_dict() for kind, cost in self.by_kind.items()},
+            "footprint_bytes": {f.name: getattr(self.footprint, f.name) for f in fields(self.footprint)},
             "notes": list(self.notes),
         }

@@ -1,5 +1,6 @@
 """A machine with round numbers, and events, for tests whose results are worked out by hand."""
 
+import re
 from typing import Any
 
 import hw_models
@@ -12,6 +13,7 @@ name = "tiny"
 description = "a 4 x 4 array"
 node_nm = 45.0
 voltage_v = 0.9
+validation = "not validated: a machine for tests"
 
 [clock]
 source = "assumption: round numbers"
@@ -37,35 +39,41 @@ macs_per_pe_per_cycle = 2
 [vector]
 source = "assumption: round numbers"
 lanes = 4
-elements_per_lane_per_cycle = 1
+operations_per_lane_per_cycle = 1
 random_bits_per_cycle = 8
-elements_per_random_word = 6
+operations_per_random_word = 6
+overlaps_array = false
 
 [arithmetic]
 source = "assumption: round numbers"
-input_format = "int8"
-weight_format = "int8"
-grad_output_format = "int4"
-gradient_rounding = "stochastic"
-gradient_random_bits = 8
+format = "int8"
 accumulator_bits = 32
 overflow = "wrap"
-chunk = 0
-outer_bits = 32
+gradient_rounding = { mode = "stochastic", random_bits = 8 }
+grad_input = { lhs = "int4" }
+grad_weight = { lhs = "int4" }
 
 [memory.sram]
 source = "assumption: round numbers"
 capacity_bytes = 4096
 bandwidth_bytes_per_cycle = 16
-read_pj_per_bit = 1.0
-write_pj_per_bit = 2.0
+holds = ["lhs", "rhs"]
+
+[[memory.sram.accesses]]
+bits = 128
+read_pj = 128.0
+write_pj = 256.0
 
 [memory.accumulator]
 source = "assumption: round numbers"
 capacity_bytes = 1024
 bandwidth_bytes_per_cycle = 32
-read_pj_per_bit = 0.5
-write_pj_per_bit = 0.25
+holds = ["result"]
+
+[[memory.accumulator.accesses]]
+bits = 256
+read_pj = 128.0
+write_pj = 64.0
 
 [memory.dram]
 source = "assumption: round numbers"
@@ -77,14 +85,33 @@ write_pj_per_bit = 20.0
 source = "Horowitz, ISSCC 2014"
 node_nm = 45.0
 voltage_v = 0.9
-multiply_pj = 0.2
-multiply_bits = 8
-add_pj = 0.1
-add_bits = 32
-vector_element_pj = 4.6
+register_pj_per_bit = 0.0
+vector_operation_pj = 2.3
 random_bit_pj = 0.01
 static_power_w = 0.0
+
+[[energy.multiply]]
+bits = 8
+pj = 0.2
+
+[[energy.add]]
+bits = 32
+pj = 0.1
 """
+
+#: A mode of floats for the machine, as a change of `tiny`.
+FLOAT_MODE = (
+    "[vector]",
+    """[[array.modes]]
+source = "assumption: round numbers"
+operand_bits = 32
+kind = "float"
+macs_per_pe_per_cycle = 1
+multiply_pj = 3.7
+add_pj = 0.9
+
+[vector]""",
+)
 
 
 def tiny_text(*changes: tuple[str, str]) -> str:
@@ -104,7 +131,9 @@ def gemm(
     M: int = 4, N: int = 4, K: int = 8, *, lhs: str = "int8", rhs: str = "int8", **more: Any
 ) -> GemmEvent:
     def operand(name: str) -> Operand:
-        return Operand(format=name, bits=int("".join(c for c in name if c.isdigit())))
+        digits = re.search(r"\d+", name)  # a format's width is the first number of its name
+        assert digits
+        return Operand(format=name, bits=int(digits[0]))
 
     fields: dict[str, Any] = {
         "role": "output", "accumulator_bits": 32, "overflow": "wrap", "outer_bits": 32, "layer": "fc",

@@ -3,21 +3,20 @@
 import pytest
 
 from hw_models import UnsupportedOperandError
-from hw_models.operands import gemm_modes
-from tests.hw_models.machines import gemm, tiny
+from hw_models.operands import gemm_modes, operand_kind, scale_bits
+from lowbit_sim.numerics.catalog import CATALOG
+from tests.hw_models.machines import FLOAT_MODE, gemm, tiny
 
-FLOAT_MODE = (
+NARROW_FLOAT = (FLOAT_MODE[0], FLOAT_MODE[1].replace("operand_bits = 32", "operand_bits = 16"))
+LOG_MODE = (
     "[vector]",
-    """[[array.modes]]
-source = "assumption: round numbers"
-operand_bits = 32
-kind = "float"
-macs_per_pe_per_cycle = 1
-multiply_pj = 3.7
-add_pj = 0.9
-
-[vector]""",
+    FLOAT_MODE[1].replace("operand_bits = 32", "operand_bits = 4").replace('"float"', '"log"'),
 )
+
+
+def modes(*changes, **operands) -> list[tuple[str, int]] | None:
+    found = gemm_modes(gemm(**operands), tiny(*changes))
+    return None if found is None else [(m.kind, m.operand_bits) for m in found]
 
 
 @pytest.mark.parametrize(
@@ -27,12 +26,11 @@ add_pj = 0.9
         ("int4", "int8", (4, 8, 8)),
         ("uint3", "int2", (4, 4, 4)),
         ("int5", "int4", (8, 4, 8)),
+        ("mxint8", "fixed<4,2>", (8, 4, 8)),
     ],
 )
 def test_an_operand_runs_in_the_next_wider_mode_and_the_wider_operand_decides(lhs, rhs, bits):
-    modes = gemm_modes(gemm(lhs=lhs, rhs=rhs), tiny())
-    assert modes is not None
-    assert tuple(m.operand_bits for m in modes) == bits
+    assert modes(lhs=lhs, rhs=rhs) == [("integer", b) for b in bits]
 
 
 def test_an_operand_wider_than_the_machine_is_refused():
@@ -44,15 +42,16 @@ def test_an_operand_wider_than_the_machine_is_refused():
     )
 
 
-@pytest.mark.parametrize(("lhs", "rhs"), [("fp32", "fp32"), ("fp8", "fp8"), ("bf16", "fp32")])
+@pytest.mark.parametrize(
+    ("lhs", "rhs"), [("fp32", "fp32"), ("fp8", "fp8"), ("bf16", "fp32"), ("nvfp4", "posit8")]
+)
 def test_floats_run_in_no_mode_of_an_integer_array(lhs, rhs):
-    assert gemm_modes(gemm(lhs=lhs, rhs=rhs), tiny()) is None
+    assert modes(lhs=lhs, rhs=rhs) is None
 
 
 def test_floats_of_which_one_fits_no_float_mode_run_in_none():
-    narrow = (FLOAT_MODE[0], FLOAT_MODE[1].replace("operand_bits = 32", "operand_bits = 16"))
-    assert gemm_modes(gemm(lhs="fp16", rhs="fp32"), tiny(narrow)) is None
-    assert gemm_modes(gemm(lhs="fp16", rhs="bf16"), tiny(narrow)) is not None
+    assert modes(NARROW_FLOAT, lhs="fp16", rhs="fp32") is None
+    assert modes(NARROW_FLOAT, lhs="fp16", rhs="bf16") == [("float", 16)] * 3
 
 
 def test_a_float_wider_than_the_vector_unit_is_refused():
@@ -64,20 +63,63 @@ def test_a_float_wider_than_the_vector_unit_is_refused():
 
 
 def test_native_float32_runs_in_a_float_mode():
-    modes = gemm_modes(gemm(lhs="fp32", rhs="fp32"), tiny(FLOAT_MODE))
-    assert modes is not None
-    assert {(m.kind, m.operand_bits) for m in modes} == {("float", 32)}
+    assert modes(FLOAT_MODE, lhs="fp32", rhs="fp32") == [("float", 32)] * 3
 
 
-def test_an_integer_does_not_run_on_a_float_mode():
+def test_two_integers_do_not_run_on_a_float_mode():
     with pytest.raises(UnsupportedOperandError, match="lhs is int16 .* integers of at most 8 bits"):
-        gemm_modes(gemm(lhs="int16"), tiny(FLOAT_MODE))
+        modes(FLOAT_MODE, lhs="int16")
 
 
-@pytest.mark.parametrize("changes", [(), (FLOAT_MODE,)])
-def test_a_float_and_an_integer_are_refused(changes):
-    with pytest.raises(UnsupportedOperandError) as error:
-        gemm_modes(gemm(lhs="fp32"), tiny(*changes))
-    assert str(error.value) == (
-        "layer 'fc', role output: lhs is fp32 and rhs is int8, but tiny multiplies two integers or two floats"
-    )
+def test_a_machine_of_floats_has_no_integers():
+    start = '[[array.modes]]\nsource = "assumption: round numbers"\noperand_bits = 8\nmacs_per_pe_per_cycle = 1\n\n'
+    other = start.replace("= 8", "= 4").replace("= 1", "= 2")
+    with pytest.raises(UnsupportedOperandError, match="multiplies no integers$"):
+        modes((start, ""), (other, ""), FLOAT_MODE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "lhs", "rhs", "expected"),
+    [
+        ((), "fp32", "int8", None),
+        ((FLOAT_MODE,), "fp32", "int8", [("float", 32), ("integer", 8), ("float", 32)]),
+        # An int8 has 7 bits of magnitude: half of a mode's width or less.
+        ((NARROW_FLOAT,), "bf16", "int8", [("float", 16), ("integer", 8), ("float", 16)]),
+        ((NARROW_FLOAT,), "bf16", "int9", None),
+    ],
+)
+def test_an_integer_with_a_float_runs_where_both_are_exact(changes, lhs, rhs, expected):
+    assert modes(*changes, lhs=lhs, rhs=rhs) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "lhs", "rhs", "expected"),
+    [
+        ((LOG_MODE,), "log4_radix4", "int4", [("log", 4), ("integer", 4), ("log", 4)]),
+        ((LOG_MODE,), "log4_radix2", "log4_radix2", [("log", 4)] * 3),
+        ((NARROW_FLOAT,), "log4_radix4", "int4", [("float", 16), ("integer", 4), ("float", 16)]),
+        ((LOG_MODE, NARROW_FLOAT), "log4_radix4", "int8", [("log", 4), ("integer", 8), ("float", 16)]),
+        ((LOG_MODE,), "log4_radix4", "int8", None),
+        ((), "log4_radix4", "int4", None),
+    ],
+)
+def test_a_power_of_two_runs_in_a_log_mode_then_as_a_float(changes, lhs, rhs, expected):
+    assert modes(*changes, lhs=lhs, rhs=rhs) == expected
+
+
+def test_every_named_format_has_a_kind():
+    kinds = {name: operand_kind(name) for name in CATALOG}
+    assert kinds["mxint8"] == kinds["uint7"] == "integer"
+    assert kinds["e8m0"] == kinds["log4_radix2"] == "log"
+    assert kinds["nvfp4"] == kinds["posit16"] == kinds["tf32"] == "float"
+    assert set(kinds.values()) == {"integer", "log", "float"}
+
+
+def test_formats_of_somebody_elses_trace():
+    kinds = [operand_kind(name) for name in ("int8x", "fp12_mine", "luq4", "dorefa3")]
+    assert kinds == ["integer", "float", "log", "float"]
+    assert scale_bits("fp12_mine") == 0
+
+
+def test_only_blocks_have_scales():
+    assert [scale_bits(name) for name in ("int8", "mxint8", "nvfp4")] == [0, 8, 8]

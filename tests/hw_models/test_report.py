@@ -1,27 +1,45 @@
-"""Costs that can't be are refused, and sums are exact."""
+"""The report's own figures, and its form for JSON."""
+
+import json
 
 import pytest
 
-from hw_models.report import Cost, total
+import hw_models
+from hw_models.cost import Cost
+from hw_models.footprint import Footprint
+from hw_models.ranges import EnergyRange
+from hw_models.report import CostReport
+from lowbit_sim.trace import ROLES, WorkloadTrace
+from tests.hw_models.machines import gemm, tiny
+
+COST = Cost(cycles=500, energy={"dram": EnergyRange(1e12, 2e12, 4e12)})
+REPORT = CostReport(
+    machine="tiny",
+    frequency_hz=1000,
+    rows=(("update", "", "optimizer_update", COST),),
+    footprint=Footprint(weights=1, gradients=2, optimizer_state=3, activations=4),
+)
 
 
-@pytest.mark.parametrize("name", ["compute_cycles", "macs", "ideal_cycles", "dram_bytes", "sram_bytes"])
-def test_a_negative_cost_is_refused(name):
-    with pytest.raises(ValueError, match=f"never negative, got {name}=-1"):
-        Cost(**{name: -1})
+def test_time_and_energy_in_units():
+    assert (REPORT.cycles, REPORT.seconds) == (500, 0.5)
+    assert (REPORT.energy_low_pj, REPORT.energy_pj, REPORT.energy_high_pj) == (1e12, 2e12, 4e12)
+    assert REPORT.edp == pytest.approx(2 * 0.5)
+    assert REPORT.to_dict()["footprint_bytes"] == {
+        "weights": 1, "gradients": 2, "optimizer_state": 3, "activations": 4,
+    }  # fmt: skip
 
 
-@pytest.mark.parametrize("part", [{"compute_cycles": 11}, {"ideal_cycles": 10.5}])
-def test_less_time_than_its_parts_is_refused(part):
-    with pytest.raises(ValueError, match="cycles=10 is less than"):
-        Cost(cycles=10, **part)
-
-
-def test_totals_of_large_integers_are_exact():
-    big = Cost(cycles=2**60 + 1, compute_cycles=1, macs=2**60 + 1)
-    assert total([big, big]).cycles == 2**61 + 2
-    assert total([big, big]).macs == 2**61 + 2
-
-
-def test_the_total_of_nothing_is_nothing():
-    assert total([]) == Cost()
+def test_the_report_is_json():
+    report = hw_models.estimate(WorkloadTrace([gemm(), gemm(layer="b", role="grad_weight")]), tiny())
+    data = json.loads(json.dumps(report.to_dict()))
+    assert data["machine"] == "tiny"
+    assert data["cycles"] == report.cycles
+    assert [data[key] for key in ("energy_low_pj", "energy_pj", "energy_high_pj")] == [report.energy_pj] * 3
+    components = data["energy_by_component"].values()
+    assert sum(c["nominal_pj"] for c in components) == pytest.approx(report.energy_pj)
+    assert sum(data["cycles_by_bound"].values()) == report.cycles
+    assert list(data["by_role"]) == list(ROLES)
+    assert data["by_layer"]["fc"]["cycles"] == report.by_layer["fc"].cycles
+    assert data["by_kind"]["gemm"]["cycles"] == report.cycles
+    assert data["area_mm2"] is None

@@ -1,0 +1,1 @@
+"""What is inconsistent in a machine although each of its keys is valid, one module a subject; see `check`."""

@@ -1,0 +1,1 @@
+"""Asking a machine's model many questions: changed keys, sweeps over them, and the roofline."""

@@ -1,0 +1,79 @@
+"""The total cost of a trace without its split by layer, role and kind: what a sweep needs of each machine.
+
+`condensed` groups the events that any machine prices alike, once for all machines; `total_cost` prices one of each
+group and multiplies. It is `estimate(...).total`, which is its definition: counts are equal, energies but for the
+order of summation. Machines whose vector unit works beside the array price the events in their order, by `estimate`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from hw_models.cost import Cost, Sum
+from hw_models.estimate import estimate
+from hw_models.footprint import footprint_of
+from hw_models.gemm_cost import priced_gemm
+from hw_models.interconnect_cost import all_reduce_cost
+from hw_models.mapping.search import Objective
+from hw_models.pricing import Pricing
+from hw_models.profile import HardwareProfile
+from hw_models.vector_cost import vector_cost
+from lowbit_sim.trace import Event, GemmEvent, WorkloadTrace
+
+
+@dataclass(frozen=True, kw_only=True)
+class CondensedTrace:
+    """A trace and its events by what they cost.
+
+    Attributes:
+        trace: All events in order.
+        counts: Each different event, and how many of it there are.
+        gradient_bytes: Bytes of all gradients.
+    """
+
+    trace: WorkloadTrace
+    counts: tuple[tuple[Event, int], ...]
+    gradient_bytes: int
+
+
+def condensed(trace: WorkloadTrace) -> CondensedTrace:
+    """Group the events of a trace."""
+    return CondensedTrace(
+        trace=trace,
+        counts=tuple(Counter(map(_anywhere, trace.events)).items()),
+        gradient_bytes=footprint_of(trace).gradients,
+    )
+
+
+def _anywhere(event: Event) -> Event:
+    """The event without what does not change its cost: where it ran, and what was counted in it."""
+    if isinstance(event, GemmEvent):
+        return replace(event, layer="", additions=0, overflows=0, backend="")
+    return replace(event, layer="", role="overhead", clipped=None, underflowed=None)
+
+
+def total_cost(
+    trace: CondensedTrace, profile: HardwareProfile, *, objective: Objective = "cycles", devices: int = 1
+) -> Cost:
+    """The cost of all events on one of the machines that share the work.
+
+    Args:
+        trace: The events on one machine.
+        profile: The machine.
+        objective: What GEMMs are mapped for: "cycles", "energy" or "edp".
+        devices: Equal machines that train together.
+
+    Raises:
+        UnsupportedOperandError: A GEMM whose operands the machine can't multiply or hold.
+        ValueError: An unknown objective, or devices without an interconnect.
+    """
+    if profile.vector.overlaps_array:
+        return estimate(trace.trace, profile, objective=objective, devices=devices).total
+    pricing = Pricing(profile=profile, objective=objective)
+    whole = Sum()
+    for event, count in trace.counts:
+        is_gemm = isinstance(event, GemmEvent)
+        whole.add(priced_gemm(event, pricing).cost if is_gemm else vector_cost(event, pricing), count)
+    whole.add(all_reduce_cost(trace.gradient_bytes, devices, pricing))
+    return whole.cost(pricing.energies.static)

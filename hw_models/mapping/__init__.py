@@ -1,0 +1,1 @@
+"""How a GEMM is cut into tiles over the memories, and what then crosses at each of them."""

@@ -1,0 +1,131 @@
+"""The array of processing elements: its shape, what stays in it, and what it multiplies."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
+
+from hw_models.schema.base import FigureValue, Sourced, as_tuple
+
+#: The systolic dataflows keep weights, outputs or inputs in the array; "rs" keeps rows of a convolution
+#: (Eyeriss); "spatial" broadcasts operands to adder trees and has no skew (NVDLA, Ethos-U).
+Dataflow = Literal["ws", "os", "is", "rs", "spatial"]
+SYSTOLIC = ("ws", "os", "is")
+
+Kind = Literal["integer", "float", "log"]
+
+
+class Mode(Sourced):
+    """An operand width that a processing element multiplies.
+
+    A float or log mode carries the energy of its own operations; an integer mode's follows from [energy] by
+    width. A log mode multiplies an integer or a power of two by a power of two: a shift.
+    """
+
+    operand_bits: int = Field(ge=2, le=64, description="width of both operands in bits", examples=[8])
+    kind: Kind = Field(default="integer", description='what is multiplied: "integer", "float" or "log"')
+    macs_per_pe_per_cycle: PositiveInt = Field(
+        description="products that a processing element adds up in a cycle, taken along the reduction: 2 for a "
+        "double-pumped mode",
+        examples=[1],
+    )
+    multiply_pj: FigureValue | None = Field(
+        default=None,
+        description="pJ of a multiply on the machine; float and log modes only",
+        examples=[0.21],
+    )
+    add_pj: FigureValue | None = Field(
+        default=None,
+        description="pJ of an addition on the machine; float and log modes only",
+        examples=[0.38],
+    )
+
+    @model_validator(mode="after")
+    def _own_energy_unless_integer(self) -> Mode:
+        for key in ("multiply_pj", "add_pj"):
+            if (getattr(self, key) is None) != (self.kind == "integer"):
+                raise ValueError(
+                    f"{key} is given for kind = 'float' and 'log' and only there (kind is {self.kind!r})"
+                )
+        return self
+
+
+class Array(Sourced):
+    """The arrays.
+
+    Of a spatial array `rows` lie over the reduction (input channels), `columns` over the right operand's columns
+    (output channels), and `pixel_rows` x `pixel_columns` copies of that over output pixels.
+    """
+
+    rows: PositiveInt = Field(description="rows of processing elements of one array", examples=[16])
+    columns: PositiveInt = Field(description="columns of processing elements of one array", examples=[16])
+    pixel_rows: PositiveInt = Field(
+        default=1, description="rows of output pixels worked on at once; spatial arrays only"
+    )
+    pixel_columns: PositiveInt = Field(
+        default=1, description="columns of output pixels worked on at once; spatial arrays only"
+    )
+    arrays: PositiveInt = Field(
+        description="equal arrays, among which a GEMM's folds are dealt", examples=[1]
+    )
+    dataflow: Dataflow = Field(
+        description='what stays in the array: "ws" weights, "os" outputs, "is" inputs, "rs" rows of a '
+        'convolution; "spatial" for adder trees without skew',
+        examples=["ws"],
+    )
+    loading: Literal["exposed", "hidden"] = Field(
+        default="exposed",
+        description='systolic arrays: "hidden" if the next fold\'s stationary operand is loaded, and the last '
+        "one's results are drained, while a fold computes (double buffered)",
+    )
+    startup_cycles: NonNegativeInt = Field(
+        default=0, description="cycles before the first fold of every GEMM: software and memory latency"
+    )
+    padded_loads: bool = Field(
+        default=False,
+        description="whether a fold at the edge fetches its stationary operand padded to the array",
+    )
+    skips_zeros: bool = Field(
+        default=False,
+        description="whether the zeros that a stride inserts into grad_input's operand take no time and energy",
+    )
+    modes: Annotated[tuple[Mode, ...], BeforeValidator(as_tuple)] = Field(
+        description="the operand widths, one [[array.modes]] table each"
+    )
+
+    @model_validator(mode="after")
+    def _modes_differ(self) -> Array:
+        if not self.modes:
+            raise ValueError("modes is empty: an array multiplies at least one operand width")
+        seen = [(m.kind, m.operand_bits) for m in self.modes]
+        for mode in seen:
+            if seen.count(mode) > 1:
+                raise ValueError(f"modes has {mode[0]} operand_bits = {mode[1]} more than once")
+        return self
+
+    @model_validator(mode="after")
+    def _keys_fit_the_dataflow(self) -> Array:
+        if self.dataflow != "spatial" and (self.pixel_rows, self.pixel_columns) != (1, 1):
+            raise ValueError(
+                f"pixel_rows and pixel_columns are for dataflow = 'spatial' (it is {self.dataflow!r})"
+            )
+        if self.dataflow not in SYSTOLIC and self.loading == "hidden":
+            raise ValueError(
+                f"loading = 'hidden' is for the systolic dataflows ws, os and is: "
+                f"{self.dataflow!r} shows no loading anyway"
+            )
+        return self
+
+    def widths(self, kind: str = "integer") -> list[int]:
+        """The operand widths of a kind in bits, ascending."""
+        return sorted(m.operand_bits for m in self.modes if m.kind == kind)
+
+    @property
+    def elements(self) -> int:
+        """Processing elements of all arrays."""
+        return self.rows * self.columns * self.pixel_rows * self.pixel_columns * self.arrays
+
+    def macs_per_cycle(self, mode: Mode) -> int:
+        """Peak multiply-accumulates of all arrays in a cycle."""
+        return self.elements * mode.macs_per_pe_per_cycle

@@ -1,0 +1,99 @@
+"""RaPiD: the share of the peak that training sustains, against the `rapid_hfp8` profile.
+
+Venkataramani et al., ISCA 2021 (abstract): four chips of 32 cores train in HFP8 with a mini-batch of 512 at 203
+TFLOPS on average over networks, 102 to 588, of a peak of 768: 26 %, 13 to 77 %. The paper's figures are a model's
+too, calibrated to silicon within 1 %. Which network lies where is not in the abstract, so that the range is the limit
+and the average no more than a hint.
+
+A step is ResNet-50's with 128 images on each of four chips that add up their gradients (`training_step`). What
+decides is element-wise work: with the usual fusion the share lies in the range, with every operator on its own just
+below it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+
+from hw_models.estimate import estimate
+from hw_models.load import load
+from hw_models.validation.data_files import silicon_rows
+from hw_models.validation.layers import resnet50
+from hw_models.validation.table import Limit, Point
+from hw_models.validation.training_step import training_step
+from lowbit_sim.trace import GemmEvent
+
+SOURCE = "Venkataramani et al., ISCA 2021, abstract"
+PEAK_TFLOPS = 768.0
+LEAST_TFLOPS, MOST_TFLOPS = 102.0, 588.0
+CHIPS = 4
+IMAGES_PER_CHIP = 128
+
+
+def _batched(layer: GemmEvent) -> GemmEvent:
+    conv = layer.conv and replace(layer.conv, batch=IMAGES_PER_CHIP)
+    return replace(layer, M=IMAGES_PER_CHIP * layer.M, conv=conv)
+
+
+@cache
+def sustained_percent(*, fused: bool) -> float:
+    """Multiply-accumulates of a step of ResNet-50 in percent of the peak in its time.
+
+    Args:
+        fused: Whether element-wise work is fused.
+    """
+    profile = load("rapid_hfp8")
+    step = training_step([_batched(layer) for layer in resnet50()], profile, fused=fused)
+    report = estimate(step, profile, devices=CHIPS)
+    mode = next(m for m in profile.array.modes if (m.kind, m.operand_bits) == ("float", 8))
+    peak = profile.array.macs_per_cycle(mode) * profile.clock.frequency_hz
+    return 100 * step.macs / (report.seconds * peak)
+
+
+def _peak() -> Iterator[Point]:
+    profile = load("rapid_hfp8")
+    mode = next(m for m in profile.array.modes if (m.kind, m.operand_bits) == ("float", 8))
+    modelled = 2 * CHIPS * profile.array.macs_per_cycle(mode) * profile.clock.frequency_hz / 1e12
+    yield Point(
+        source=SOURCE,
+        machine="rapid_hfp8",
+        workload="4 chips",
+        quantity="peak",
+        published=PEAK_TFLOPS,
+        modelled=modelled,
+        unit="TFLOPS",
+    )
+
+
+def _average_tflops() -> float:
+    return next(float(row["value"]) for row in silicon_rows("4 x 32-core RaPiD"))
+
+
+def _share(tflops: float, *, fused: bool, limit: Limit = "", note: str) -> Point:
+    return Point(
+        source=SOURCE,
+        machine="rapid_hfp8",
+        workload="ResNet-50 training, 4 x 128 images" + ("" if fused else ", nothing fused"),
+        quantity="sustained share of the peak",
+        published=100 * tflops / PEAK_TFLOPS,
+        modelled=sustained_percent(fused=fused),
+        unit="%",
+        note=note,
+        limit=limit,
+    )
+
+
+def points() -> list[Point]:
+    """The peak, and the sustained share against the published range and average."""
+    return [
+        *_peak(),
+        _share(LEAST_TFLOPS, fused=True, limit="at least", note="the lowest of the networks"),
+        _share(MOST_TFLOPS, fused=True, limit="at most", note="the highest of the networks"),
+        _share(_average_tflops(), fused=True, note="the average of the networks: a hint"),
+        _share(
+            _average_tflops(),
+            fused=False,
+            note="each element-wise operator reads and writes the memory outside",
+        ),
+    ]

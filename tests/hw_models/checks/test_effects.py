@@ -1,0 +1,74 @@
+"""Keys that change nothing."""
+
+import pytest
+
+from hw_models.checks.effects import check_effects
+from tests.hw_models.example import example, example_text
+
+
+def said(*changes: tuple[str, str]) -> dict[str, str]:
+    return {".".join(map(str, r.location)): r.message for r in check_effects(example(*changes))}
+
+
+def test_keys_with_effect():
+    assert said() == {}
+    assert said(("#padded_loads = false", "padded_loads = true")) == {}
+    assert said(('#loading = "exposed"', 'loading = "hidden"')) == {}
+
+
+def test_operations_for_random_bits_beside_a_unit():
+    given = ("#operations_per_random_word = 6", "operations_per_random_word = 6")
+    assert said(given)["vector.operations_per_random_word"] == (
+        "has no effect: random_bits_per_cycle = 128 says that a unit of its own draws random bits; leave one of the "
+        "two out"
+    )
+    assert said(given, ("\nrandom_bits_per_cycle = 128", "\nrandom_bits_per_cycle = 0")) == {}
+
+
+@pytest.mark.parametrize("dataflow", ["rs", "spatial"])
+def test_loading_of_a_dataflow_that_shows_none(dataflow):
+    changes = (
+        ('dataflow = "ws"', f'dataflow = "{dataflow}"'),
+        ('#loading = "exposed"', 'loading = "exposed"'),
+    )
+    assert (
+        said(*changes)["array.loading"]
+        == f"has no effect: dataflow = '{dataflow}' shows no loading; leave it out"
+    )
+
+
+@pytest.mark.parametrize("dataflow", ["os", "rs", "spatial"])
+def test_padded_loads_without_an_operand_that_stays(dataflow):
+    changes = (
+        ('dataflow = "ws"', f'dataflow = "{dataflow}"'),
+        ("#padded_loads = false", "padded_loads = true"),
+    )
+    assert said(*changes)["array.padded_loads"].startswith(
+        f"has no effect: dataflow = '{dataflow}' loads no operand"
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "remarks"),
+    [
+        ("accumulator_bits = 32\nouter_bits = 32", 1),
+        ("accumulator_bits = 24\nouter_bits = 32", 0),
+        ("accumulator_bits = 32\nouter_bits = 32\nchunk = 64", 0),
+    ],
+    ids=["same", "wider", "chunks"],
+)
+def test_an_outer_accumulator_that_takes_one_sum_as_it_is(keys, remarks):
+    found = said(('format = "int8"', f'format = "int8"\n{keys}'))
+    assert len(found) == remarks
+    if remarks:
+        assert found["arithmetic.outer_bits"].startswith(
+            "has no effect: without a chunk the one sum of 32 bits"
+        )
+
+
+@pytest.mark.parametrize(("links", "remarks"), [(2, 0), (4, 1)])
+def test_more_links_than_a_ring_has(links, remarks):
+    lines = example_text().partition("#[interconnect]")[2]
+    table = f"[interconnect]{lines}".replace("\n#", "\n").replace("\n ", "\n# ")
+    table = table.replace("links_per_device = 2", f"links_per_device = {links}")
+    assert len(said(("#[interconnect]" + lines, table))) == remarks

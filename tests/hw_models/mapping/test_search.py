@@ -1,0 +1,268 @@
+"""The search against brute force with the definition, and what must hold for every machine."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import hw_models
+from hw_models.mapping.problem import Problem
+from hw_models.mapping.search import OBJECTIVES, MappingError, best_mapping, candidates, search
+from hw_models.mapping.tiling import ORDERS, Tiling
+from hw_models.mapping.traffic import DRAM, evaluate, fits
+from tests.hw_models.machines import tiny
+from tests.hw_models.mapping.problems import (
+    BYPASSED,
+    ONE_STAGE,
+    TWO_STAGES,
+    UNBUFFERED,
+    array,
+    events,
+    gemm,
+    problem,
+)
+from tests.hw_models.mapping.walk import whole_elements
+
+MACHINES = {
+    "one_stage": ONE_STAGE,
+    "two_stages": TWO_STAGES,
+    "bypassed": BYPASSED,
+    "unbuffered": UNBUFFERED,
+}
+
+
+def with_room(machine, bits):
+    """The machine with memories of so many bits, further ones four times as large as the one before."""
+    return replace(machine, levels=tuple(replace(lv, tile_bits=bits * 4**lv.stage) for lv in machine.levels))
+
+
+def all_fit(one, machine, tiling):
+    return all(fits(one, tiling.tiles[lv.stage], lv) for lv in machine.levels)
+
+
+def largest_that_fits(one, machine, stage, around):
+    """Every tile at a stage inside a larger one, with the largest reduction that fits beside its m and n."""
+    ms, ns, ks = ([c for c in sizes if c <= a] for sizes, a in zip(candidates(one), around, strict=True))
+    levels = [lv for lv in machine.levels if lv.stage == stage]
+    for m, n in itertools.product(ms, ns):
+        fitting = [k for k in ks if all(fits(one, (m, n, k), lv) for lv in levels)]
+        if fitting:
+            yield m, n, max(fitting)
+
+
+def all_that_fit(one, machine, stage):
+    """Every tile at a stage."""
+    levels = [lv for lv in machine.levels if lv.stage == stage]
+    return [t for t in itertools.product(*candidates(one)) if all(fits(one, t, lv) for lv in levels)]
+
+
+def brute_force(one: Problem, machine) -> list[Tiling]:
+    """Every mapping that the search has to consider."""
+    if machine.stages == 1:
+        tiles = [(inner,) for inner in largest_that_fits(one, machine, 0, one.sizes)]
+    else:
+        tiles = [
+            (inner, outer)
+            for outer in all_that_fit(one, machine, 1)
+            for inner in largest_that_fits(one, machine, 0, outer)
+        ]
+    orders = list(itertools.product(ORDERS, repeat=machine.stages))
+    return [Tiling(tiles=t, orders=o) for t in tiles for o in orders]
+
+
+def energy_pj(machine, evaluation):
+    by_name = {lv.name: (lv.read_pj_per_bit, lv.write_pj_per_bit) for lv in machine.levels}
+    by_name[DRAM] = (machine.dram_read_pj_per_bit, machine.dram_write_pj_per_bit)
+    return sum(
+        c.read_bits * by_name[c.level][0] + c.write_bits * by_name[c.level][1]
+        for c in evaluation.traffic.crossings
+    )
+
+
+def merit(machine, evaluation, objective):
+    cycles, energy = evaluation.cycles, energy_pj(machine, evaluation)
+    dram = evaluation.traffic.bits(DRAM)
+    return {
+        "cycles": (cycles, energy, dram),
+        "energy": (energy, cycles, dram),
+        "edp": (cycles * energy, cycles, dram),
+    }[objective]
+
+
+rooms = st.sampled_from([100, 300, 1000, 10**6])
+dataflows = st.sampled_from(["ws", "os", "is"])
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("name", MACHINES)
+@settings(max_examples=4, deadline=None)
+@given(event=events(), room=rooms, dataflow=dataflows, padded=st.booleans())
+def test_the_kernel_finds_what_brute_force_finds(name, objective, event, room, dataflow, padded):
+    machine = with_room(MACHINES[name], room)
+    one = problem(event, array(dataflow=dataflow))
+    if padded:
+        one = replace(one, padded=one.work.stationary)
+    everything = brute_force(one, machine)
+    found, looked = search(one, machine, OBJECTIVES.index(objective))
+    assert bool(looked) == bool(everything)
+    if not everything:
+        return
+    assert all_fit(one, machine, found)
+    best = min(merit(machine, evaluate(one, machine, t), objective) for t in everything)
+    # Energies here are whole numbers, so float64 is exact.
+    assert merit(machine, evaluate(one, machine, found), objective) == best
+
+
+@pytest.mark.parametrize("name", MACHINES)
+@settings(max_examples=60, deadline=None)
+@given(event=events(), room=rooms, dataflow=dataflows, objective=st.integers(0, 2))
+def test_bounds_leave_out_nothing_better(name, event, room, dataflow, objective):
+    machine = with_room(MACHINES[name], room)
+    one = problem(event, array(dataflow=dataflow))
+    assert search(one, machine, objective)[0] == search(one, machine, objective, exhaustive=True)[0]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    event=events(),
+    name=st.sampled_from(sorted(MACHINES)),
+    room=st.integers(100, 2000),
+    grown=st.integers(0, 2),
+    factor=st.sampled_from([1.1, 2, 5]),
+    dataflow=dataflows,
+)
+def test_a_larger_memory_among_several_is_never_worse(event, name, room, grown, factor, dataflow):
+    if event.conv is not None:
+        return
+    machine = with_room(MACHINES[name], room)
+    one = problem(event, array(dataflow=dataflow))
+    levels = list(machine.levels)
+    at = grown % len(levels)
+    levels[at] = replace(levels[at], tile_bits=int(factor * levels[at].tile_bits))
+    larger = replace(machine, levels=tuple(levels))
+    for objective in ("cycles", "energy"):
+        before, looked = search(one, machine, OBJECTIVES.index(objective))
+        if not looked:
+            return
+        after, looked = search(one, larger, OBJECTIVES.index(objective))
+        assert looked
+        costs = [merit(m, evaluate(one, m, t), objective)[0] for m, t in ((machine, before), (larger, after))]
+        assert costs[1] <= costs[0]
+
+
+def test_static_power_makes_haste_worth_energy():
+    # Small tiles in time save traffic at the accumulator's expense in cycles, or not, by what a cycle costs.
+    one = problem(gemm(64, 64, 64), array(dataflow="ws"))
+    idle = with_room(ONE_STAGE, 20_000)
+    burning = replace(idle, static_pj_per_cycle=1e9)
+    frugal, hasty = (evaluate(one, m, search(one, m, OBJECTIVES.index("energy"))[0]) for m in (idle, burning))
+    fastest = evaluate(one, idle, search(one, idle, 0)[0])
+    assert hasty.cycles == fastest.cycles <= frugal.cycles
+    assert energy_pj(idle, frugal) <= energy_pj(idle, hasty)
+
+
+@pytest.mark.parametrize("size", [1 << 40, 3**25])
+def test_sizes_beyond_float64s_whole_numbers_are_costed_in_whole_numbers(size):
+    found = best(gemm(size, size, size), profile(dram_bandwidth=10**6))
+    assert found.macs == size**3
+    assert found.cycles >= found.compute_cycles > size**3 // 16
+
+
+def profile(**changes) -> hw_models.HardwareProfile:
+    """The small machine with other keys, as in `sram_bytes` or `dram_bandwidth`."""
+    keys = {
+        "sram_bytes": ("capacity_bytes = 4096", "capacity_bytes = {}"),
+        "accumulator_bytes": ("capacity_bytes = 1024", "capacity_bytes = {}"),
+        "sram_bandwidth": ("bandwidth_bytes_per_cycle = 16", "bandwidth_bytes_per_cycle = {}"),
+        "dram_bandwidth": ("bandwidth_bytes_per_second = 4000", "bandwidth_bytes_per_second = {}"),
+        "dataflow": ('dataflow = "ws"', 'dataflow = "{}"'),
+    }
+    return tiny(*((keys[k][0], keys[k][1].format(v)) for k, v in changes.items()))
+
+
+def best(event, machine, objective="cycles", bits=8):
+    return best_mapping(
+        event, machine, lhs_bits=bits, rhs_bits=bits, mode=machine.array.modes[0], objective=objective
+    )
+
+
+large = st.integers(1, 200)
+
+
+@settings(max_examples=60, deadline=None)
+@given(M=large, N=large, K=large, dataflow=st.sampled_from(["ws", "os", "is"]))
+@pytest.mark.parametrize("key", ["sram_bytes", "accumulator_bytes", "sram_bandwidth", "dram_bandwidth"])
+def test_more_is_never_slower_nor_takes_more_energy(key, M, N, K, dataflow):
+    usual = {"sram_bytes": 4096, "accumulator_bytes": 1024, "sram_bandwidth": 16, "dram_bandwidth": 4000}[key]
+    event = gemm(M, N, K)
+    small, big = (profile(**{key: usual * factor, "dataflow": dataflow}) for factor in (1, 3))
+    assert best(event, big).cycles <= best(event, small).cycles
+    if key.endswith("bytes"):
+        cost = [nominal_pj(best(event, machine, "energy"), machine) for machine in (small, big)]
+        assert cost[1] <= cost[0]
+
+
+def nominal_pj(mapping, machine):
+    from hw_models.mapping.machine import memories_of
+
+    return energy_pj(memories_of(machine), mapping)
+
+
+@settings(max_examples=100, deadline=None)
+@given(M=st.integers(1, 50).map(lambda m: 4 * m), N=large, K=large, dataflow=dataflows)
+def test_twice_the_rows_take_at_most_twice_the_cycles(M, N, K, dataflow):
+    machine = profile(dataflow=dataflow)
+    assert best(gemm(2 * M, N, K), machine).cycles <= 2 * best(gemm(M, N, K), machine).cycles
+
+
+@settings(max_examples=100, deadline=None)
+@given(M=large, N=large, K=large)
+def test_transposing_the_gemm_and_the_dataflow_changes_nothing(M, N, K):
+    one = best(gemm(M, N, K), profile(dataflow="ws"))
+    other = best(gemm(N, M, K), profile(dataflow="is"))
+    assert (one.cycles, one.compute_cycles) == (other.cycles, other.compute_cycles)
+    assert one.traffic.bits(DRAM) == other.traffic.bits(DRAM)
+
+
+@settings(max_examples=100, deadline=None)
+@given(M=large, N=large, K=large, objective=st.sampled_from(OBJECTIVES))
+def test_half_the_width_never_costs_more(M, N, K, objective):
+    machine = profile()
+    wide, narrow = best(gemm(M, N, K), machine, objective, 8), best(gemm(M, N, K), machine, objective, 4)
+    if objective != "energy":
+        assert narrow.cycles <= wide.cycles or objective == "edp"
+    if objective == "energy":
+        assert nominal_pj(narrow, machine) <= nominal_pj(wide, machine)
+
+
+@settings(max_examples=100, deadline=None)
+@given(event=events(), objective=st.sampled_from(OBJECTIVES))
+def test_outside_every_operand_crosses_at_least_once(event, objective):
+    found = best(event, profile(), objective)
+    by_operand = {c.operand: c.read_bits + c.write_bits for c in found.traffic.crossings if c.level == DRAM}
+    assert by_operand["result"] >= event.count * event.M * event.N * event.outer_bits
+    one = problem(event)
+    assert by_operand["lhs"] >= 8 * event.count * whole_elements(one, "lhs")
+    assert by_operand["rhs"] >= 8 * event.count * whole_elements(one, "rhs")
+
+
+def test_a_stored_mapping_serves_layers_that_differ_in_name_only():
+    machine = profile()
+    assert best(gemm(8, 8, 8, layer="a"), machine) is best(gemm(8, 8, 8, layer="b"), machine)
+
+
+def test_nothing_of_size_zero_costs_anything():
+    found = best(gemm(0, 4, 4), profile())
+    assert (found.cycles, found.traffic.crossings, found.tiles) == (0, (), ())
+
+
+def test_a_memory_that_is_too_small_is_named():
+    with pytest.raises(MappingError, match=r"memory\.accumulator: .* takes 16 bytes .* half .* 8 bytes"):
+        best(gemm(8, 8, 8), profile(accumulator_bytes=16))
+
+
+def test_an_unknown_objective_is_refused():
+    with pytest.raises(ValueError, match="cycle"):
+        best(gemm(4, 4, 4), profile(), "cycle")

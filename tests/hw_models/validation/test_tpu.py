@@ -1,0 +1,32 @@
+"""TPU v1: the weight matrix within 5 %, and no application above its roofline."""
+
+import pytest
+
+from hw_models.validation.tpu import OPERATIONS_PER_WEIGHT, points
+
+POINTS = points()
+ROOFLINES = {p.workload: p for p in POINTS if p.quantity == "roofline"}
+
+
+def test_a_600_by_600_matrix_within_5_percent():
+    (tile,) = [p for p in POINTS if p.quantity == "time to load the weights"]
+    assert tile.modelled == pytest.approx(1e6 * 9 * 65_536 / 34e9)
+    assert abs(tile.error) < 5
+
+
+def test_every_application_is_compared():
+    assert set(ROOFLINES) == set(OPERATIONS_PER_WEIGHT)
+    assert len(POINTS) == 13
+
+
+@pytest.mark.parametrize("name", OPERATIONS_PER_WEIGHT)
+def test_no_application_is_above_its_roofline(name):
+    point = ROOFLINES[name]
+    assert point.limit == "at least"
+    assert point.modelled >= point.published
+
+
+def test_rooflines_by_hand():
+    # Two operations for each use of a byte, at 34 GB/s; never more than 92 TOPS.
+    assert ROOFLINES["MLP0"].modelled == pytest.approx(2 * 200 * 34e9 / 1e12)
+    assert ROOFLINES["CNN1"].modelled == pytest.approx(2 * 65_536 * 700e6 / 1e12)
