@@ -1,14 +1,17 @@
-"""The documentation: its Python runs, its links lead somewhere, its tables are what the code has."""
+"""The documentation: its Python and its commands run, its links lead somewhere, its tables are what the code has."""
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from typer.testing import CliRunner
 
 import lowbit_sim as lb
+from lowbit_sim.cli import app
 from lowbit_sim.numerics.catalog import CATALOG
 
 ROOT = Path(__file__).parents[1]
@@ -24,21 +27,44 @@ def text_of(page: str) -> str:
 
 
 def blocks(page: str) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```", text_of(page), re.DOTALL | re.MULTILINE)
+    return [block for language, block in examples(page) if language == "python"]
+
+
+def examples(page: str) -> list[tuple[str, str]]:
+    """Blocks that run, with their languages: Python, and console sessions of `$ lowbit-sim ...`."""
+    return re.findall(r"^```(python|console)\n(.*?)^```", text_of(page), re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p) and p not in ELSEWHERE])
-def test_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The blocks of a page run in order and share their names."""
+@pytest.mark.parametrize("page", [p for p in PAGES if examples(p) and p not in ELSEWHERE])
+def test_examples_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks of a page run in order in one folder, and those of Python share their names."""
     monkeypatch.chdir(tmp_path)
     if re.search(r"^(import|from) transformers", text_of(page), re.MULTILINE):
         pytest.importorskip("transformers")
     names: dict[str, Any] = {"__name__": page}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        for number, block in enumerate(blocks(page)):
-            exec(compile(block, f"{page}, block {number}", "exec"), names)
+        for number, (language, block) in enumerate(examples(page)):
+            if language == "console":
+                run_session(block)
+            else:
+                exec(compile(block, f"{page}, block {number}", "exec"), names)
+
+
+def run_session(block: str) -> None:
+    """Run each command and find the lines shown under it in its output, in that order; "..." skips some.
+
+    Exit code 1 is `diverge`'s word for two runs that part; 2 is an error.
+    """
+    for command, *shown in (part.splitlines() for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]):
+        program, *arguments = shlex.split(command)
+        assert program == "lowbit-sim", command
+        result = CliRunner().invoke(app, arguments, env={"COLUMNS": "100"}, catch_exceptions=False)
+        assert result.exit_code in (0, 1), f"{command}: {result.output}"
+        printed = iter([line.rstrip() for line in result.output.splitlines()])
+        for line in shown:
+            assert line == "..." or line.rstrip() in printed, f"{command}: no {line!r} in\n{result.output}"
 
 
 def test_pages_can_fail() -> None:
@@ -47,6 +73,14 @@ def test_pages_can_fail() -> None:
             assert (ROOT / "tests" / ELSEWHERE[page]).exists()
         elif blocks(page) and page != "index.md":
             assert any("assert " in block for block in blocks(page)), page
+
+
+def test_sessions_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_session("$ lowbit-sim profiles list\n...\n")
+    for wrong in ("$ lowbit-sim profiles list\nno such line\n", "$ lowbit-sim profiles show nothing\n"):
+        with pytest.raises((AssertionError, ValueError)):
+            run_session(wrong)
 
 
 def nav_pages(entry: Any) -> list[str]:

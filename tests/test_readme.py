@@ -36,7 +36,7 @@ def test_there_are_examples():
 
 def test_the_machine_example_has_the_schemas_keys():
     import hw_models
-    from hw_models.tables import Array
+    from hw_models.schema.array import Array
 
     shown = tomllib.loads(blocks("toml")[0])["array"]
     assert set(shown) <= set(Array.model_fields)

@@ -114,6 +114,8 @@ def encode(
 
 def decode(codes: Tensor, fmt: ElementFormat) -> Tensor:
     """The values of codes, float32, exactly: by multiplying, by table up to 16 bits, by bit fields above."""
+    if codes.is_meta:
+        return torch.empty_like(codes, dtype=torch.float32)
     if isinstance(fmt, IntFormat | FixedFormat):
         return codes.to(torch.float32) * fmt.unit
     if fmt.bits <= 16:

@@ -1,22 +1,25 @@
-"""Prices one GEMM or one training step of a model on one machine, and tables the parts."""
+"""The events of one GEMM, or of one training step of a model, with the numerics of a machine."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 import hw_models
 from lowbit_sim.arith.spec import OpSpec
+from lowbit_sim.config.layer_tables import LayerTable
+from lowbit_sim.config.mac_config import SHORT_KEYS, FloatMacTable
+from lowbit_sim.config.numerics import layer_spec
 from lowbit_sim.nn.convert import convert
 from lowbit_sim.nn.rules import Rule
 from lowbit_sim.numerics.catalog import parse_format
 from lowbit_sim.ops.events import gemm_event
 from lowbit_sim.ops.linear import MatrixContraction
+from lowbit_sim.quant.quantizer import Quantizer
 from lowbit_sim.study.errors import StudyError
 from lowbit_sim.study.models import build
-from lowbit_sim.study.quantities import counted, with_prefix
+from lowbit_sim.study.quantities import counted
 from lowbit_sim.trace import WorkloadTrace
 from lowbit_sim.training.settings import TrainingSettings, build_optimizer
 from lowbit_sim.training.workload import trace_training_step
@@ -26,7 +29,11 @@ LARGEST_SIZE = 1 << 62
 
 #: Torch's words for what a user can ask for and torch can't do: it has no exception classes of its own for them.
 _ONE_VALUE = "more than 1 value per channel"
-_NO_MEMORY = ("can't allocate memory", "Storage size calculation overflowed", "Overflow when unpacking long")
+_TOO_LARGE = (
+    "Storage size calculation overflowed",
+    "Overflow when unpacking long",
+    "numel: integer multiplication",
+)
 
 #: The name of a format that asks for the native layers.
 NATIVE = "fp32"
@@ -35,22 +42,23 @@ NATIVE = "fp32"
 def machine_spec(profile: hw_models.HardwareProfile, format_name: str | None) -> OpSpec | None:
     """A machine's own numerics, or another format on its accumulators with its rounding; None for "fp32".
 
-    Products that integer accumulators can't add go into `OpSpec.uniform`'s float32 ones; the machine's own are
-    integer ones.
+    Products that integer accumulators can't add go into `OpSpec.uniform`'s float32 ones.
 
     Raises:
-        StudyError: An unknown format, or one that can't be rounded as the machine does.
+        StudyError: An unknown format, or one that can't be rounded or added as the machine does.
     """
     if format_name is None:
         return profile.op_spec()
     if format_name == NATIVE:
         return None
     arithmetic = profile.arithmetic
+    keys: dict[str, Any] = {"format": format_name, "gradient_rounding": arithmetic.gradient_rounding}
     try:
-        fmt = parse_format(format_name)
-        mac = None if fmt.unit is None else arithmetic.mac
-        return OpSpec.uniform(fmt, mac=mac, gradient_rounding=arithmetic.rounding)
-    except ValueError as error:
+        whole = Quantizer(parse_format(format_name)).element_format.unit is not None
+        if whole or isinstance(arithmetic.mac, FloatMacTable):
+            keys |= {key: getattr(arithmetic, key) for key in ("mac", *SHORT_KEYS)}
+        return layer_spec(LayerTable(**keys))
+    except (ValueError, TypeError) as error:
         raise StudyError(f"--format {format_name}: {error}") from None
 
 
@@ -69,7 +77,7 @@ def gemm_trace(rows: int, columns: int, reduction: int, spec: OpSpec | None) -> 
 def model_trace(
     name: str, *, batch: int, shape: tuple[int, int, int], classes: int, spec: OpSpec | None
 ) -> WorkloadTrace:
-    """One training step of a model (SGD with momentum) on random images; a cost does not depend on them.
+    """One training step of a model (SGD with momentum), traced by shapes alone: nothing is computed or allocated.
 
     Args:
         name: One of `models.MODELS`.
@@ -79,7 +87,7 @@ def model_trace(
         spec: Numerics of every layer, None for native float32.
 
     Raises:
-        StudyError: A model, batch or shape that can't be, or that does not fit in memory.
+        StudyError: A model, batch or shape that can't be, or tensors larger than torch can count.
     """
     channels, height, width = shape
     if batch < 1:
@@ -88,48 +96,28 @@ def model_trace(
         raise StudyError(f"the models take square images, got {height}x{width}")
     step = f"a training step of {name} with {counted(batch, 'image')} of {channels},{height},{width}"
     try:
-        return _random_step(name, batch, shape, classes, spec)
-    except (ValueError, RuntimeError, TypeError, MemoryError) as error:
+        return _shapes_step(name, batch, shape, classes, spec)
+    except (ValueError, RuntimeError, TypeError, OverflowError) as error:
         if _ONE_VALUE in str(error):
             raise StudyError(
                 f"{step} leaves a batch-norm one value for each channel, of which there is no variance: "
                 "choose a larger batch or a larger image"
             ) from None
-        if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+        if any(words in str(error) for words in _TOO_LARGE):
             raise StudyError(
-                f"{step} and {classes} classes does not fit in memory: choose a smaller batch, image "
+                f"{step} and {classes} classes has tensors of more than 2^63 bytes: choose a smaller batch, image "
                 "or number of classes"
             ) from None
         raise
 
 
-def _random_step(
+def _shapes_step(
     name: str, batch: int, shape: tuple[int, int, int], classes: int, spec: OpSpec | None
 ) -> WorkloadTrace:
-    model = convert(build(name, shape[0], classes, shape[1]), [Rule("*", spec)])
+    with torch.device("meta"):
+        model = build(name, shape[0], classes, shape[1])
+        images = torch.empty(batch, *shape)
+        targets = torch.empty(batch, dtype=torch.int64)
     settings = TrainingSettings(epochs=1, batch_size=batch, learning_rate=0.1)
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(batch, *shape, generator=generator)
-    targets = torch.randint(classes, (batch,), generator=generator)
+    model = convert(model, [Rule("*", spec)])
     return trace_training_step(model, images, targets, build_optimizer(model, settings))
-
-
-def cost_table(report: hw_models.CostReport, title: str) -> RenderableType:
-    """Cycles, energy, traffic and utilisation in total and by role, and the report's notes."""
-    table = Table(title=title, header_style="bold")
-    table.add_column("", no_wrap=True)
-    for heading in ("cycles", "time", "energy", "MACs", "use of peak", "DRAM"):
-        table.add_column(heading, justify="right")
-    rows = [(role, cost) for role, cost in report.by_role.items() if cost.cycles]
-    for label, cost in [*rows, ("total", report.total)]:
-        table.add_row(
-            label,
-            f"{cost.cycles:,}",
-            with_prefix(cost.cycles / report.frequency_hz, "s"),
-            with_prefix(cost.energy_pj * 1e-12, "J"),
-            with_prefix(cost.macs, smallest=0),
-            f"{100 * cost.utilization:.1f} %",
-            with_prefix(cost.dram_bytes, "B", smallest=0),
-            style="bold" if label == "total" else "",
-        )
-    return Group(table, *(Text(f"Note: {note}") for note in report.notes))

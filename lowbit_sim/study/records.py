@@ -16,9 +16,10 @@ import platform
 import re
 import sys
 import tomllib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,10 +28,12 @@ import torch
 
 import hw_models
 import lowbit_sim
+from hw_models.load import profile_path
+from lowbit_sim.config.mac_config import product_files
 from lowbit_sim.study.checkout import checkout_state
 from lowbit_sim.study.config import Study
 from lowbit_sim.study.errors import StudyError
-from lowbit_sim.study.load_study import profile_references, study_toml, with_product_files, with_profiles
+from lowbit_sim.study.load_study import profile_references, renamed_product_files, study_toml, with_profiles
 from lowbit_sim.study.results import StudyResult, to_dict
 from lowbit_sim.training.loop import EpochMetrics
 
@@ -78,8 +81,9 @@ def create_run_folder(parent: Path, study: Study) -> RunFolder:
         path = _fresh(parent / f"{now:%Y%m%d-%H%M%S}-{slug}")
     except OSError as error:
         raise StudyError(f"can't make a run folder in {parent}: {error}") from error
-    copies = _copy_profiles(study, path / "profiles")
-    kept = with_product_files(with_profiles(study, copies.__getitem__), _Copier(path, "products"))
+    products = _Copier(path, "products")
+    copies = _copy_profiles(study, path / "profiles", products)
+    kept = renamed_product_files(with_profiles(study, copies.__getitem__), products)
     (path / "study.toml").write_text(study_toml(kept), encoding="utf-8")
     (path / "metrics.jsonl").touch()
     write_json(path / "environment.json", environment(now))
@@ -99,7 +103,7 @@ def _fresh(path: Path) -> Path:
             candidate = path.with_name(f"{path.name}-{number}")
 
 
-def _copy_profiles(study: Study, folder: Path) -> dict[str, str]:
+def _copy_profiles(study: Study, folder: Path, products: Callable[[str], str]) -> dict[str, str]:
     """Copy each profile that a study names; its name in the copied study by the name it has now."""
     copies: dict[str, str] = {}
     for _, name in profile_references(study):
@@ -110,9 +114,18 @@ def _copy_profiles(study: Study, folder: Path) -> dict[str, str]:
         while f"profiles/{stem}.toml" in copies.values():
             number += 1
             stem = f"{Path(name).name.removesuffix('.toml')}-{number}"
-        (folder / f"{stem}.toml").write_text(profile_text(name), encoding="utf-8")
+        (folder / f"{stem}.toml").write_text(_with_copied_products(name, products), encoding="utf-8")
         copies[name] = f"profiles/{stem}.toml"
     return copies
+
+
+def _with_copied_products(name: str, products: Callable[[str], str]) -> str:
+    """A profile's text that names copies of its files of products, from a folder beside theirs."""
+    text, folder = profile_text(name), profile_path(name).parent
+    for file in dict.fromkeys(product_files(tomllib.loads(text))):
+        copy = f"../{products(str(folder / file))}"
+        text = text.replace(f'"{file}"', f'"{copy}"').replace(f"'{file}'", f"'{copy}'")
+    return text
 
 
 class _Copier:
@@ -136,9 +149,7 @@ class _Copier:
 
 def profile_text(name: str) -> str:
     """The TOML text of a profile: the file of a path, or the packaged one of a name."""
-    if name.endswith(".toml") or Path(name).name != name:
-        return Path(name).read_text(encoding="utf-8")
-    return (resources.files("hw_models") / "profiles" / f"{name}.toml").read_text(encoding="utf-8")
+    return profile_path(name).read_text(encoding="utf-8")
 
 
 def environment(started: datetime) -> dict[str, Any]:
@@ -177,7 +188,7 @@ def _processor() -> str:
 
 
 def require_writable(path: Path) -> None:
-    """Find out before hours of work whether `write_json` will be able to write a file; leaves no trace.
+    """Find out before hours of work whether `write_text` will be able to write a file; leaves no trace.
 
     Raises:
         StudyError: It will not.
@@ -203,7 +214,15 @@ def write_json(path: Path, value: Any) -> None:
     Raises:
         StudyError: The file can't be written.
     """
-    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_text(path, json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text, whole or not at all.
+
+    Raises:
+        StudyError: The file can't be written.
+    """
     partial = _partial(path)
     try:
         partial.write_text(text, encoding="utf-8")

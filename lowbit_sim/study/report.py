@@ -179,6 +179,7 @@ def _machine_section(table: Table, study: StudyResult, index: int, machine: str,
     table.add_section()
     _row(table, study, machine, lambda arm: _remark(arm.prices[index], notes), style="bold")
     _row(table, study, "  cycles / energy", lambda arm: _total(arm.prices[index]))
+    _row(table, study, "  energy, range", lambda arm: _range(arm.prices[index]))
     for role in ROLES:
         label = f"    {_ROLE_LABELS.get(role, role)}"
         _row(table, study, label, lambda arm, role=role: _part(arm.prices[index], role))
@@ -198,6 +199,15 @@ def _remark(price: Price, notes: _Footnotes) -> str:
 
 def _total(price: Price) -> str:
     return DASH if price.cost is None else _cost(price.cost.cycles, price.cost.energy_pj)
+
+
+def _range(price: Price) -> str:
+    """What published figures leave open, in the unit of the high end: "0.51-4.80 mJ"."""
+    if price.cost is None:
+        return DASH
+    low, high = price.cost.energy_low_pj, price.cost.energy_high_pj
+    number, unit = with_prefix(high * 1e-12, "J").split(" ")
+    return f"{low / high * float(number) if high else 0:.2g}-{number} {unit}"
 
 
 def _part(price: Price, role: Role) -> str:

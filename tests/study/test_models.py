@@ -3,7 +3,9 @@ import torch
 from torch import nn
 
 from lowbit_sim.study.errors import StudyError
-from lowbit_sim.study.models import MODELS, Shortcut, build
+from lowbit_sim.study.models import MODELS, build
+from lowbit_sim.study.models.resnet import Shortcut
+from lowbit_sim.study.price import model_trace
 
 
 def parameters(model: nn.Module, *kinds: type[nn.Module]) -> int:
@@ -43,6 +45,41 @@ def test_vgg16_has_the_papers_convolutions():
     assert layers(model, nn.Conv2d) == 13
     assert parameters(model, nn.Conv2d) == 14_714_688 - 4_224
     assert parameters(model, nn.BatchNorm2d) == 2 * 4_224
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [  # the figures of torchvision's models of these names
+        ("resnet18", 11_689_512),
+        ("resnet50", 25_557_032),
+        ("vgg16_imagenet", 138_357_544),
+        ("mobilenet_v2", 3_504_872),
+    ],
+)
+def test_the_models_for_imagenet_are_the_published_ones(name, parameters):
+    with torch.device("meta"):
+        model = build(name, 3, 1000, 224)
+        assert model(torch.empty(2, 3, 224, 224)).shape == (2, 1000)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "macs"),
+    # He et al. 2016, table 1 (1.8 and 3.8 x 10^9, the latter with the stride on the 1x1 convolutions: 4.1 with it on
+    # the 3x3 ones); Simonyan and Zisserman 2015 (15.5); Sandler et al. 2018, table 4 (0.30).
+    [("resnet18", 1.8e9), ("resnet50", 4.1e9), ("vgg16_imagenet", 15.5e9), ("mobilenet_v2", 0.30e9)],
+)
+def test_the_models_for_imagenet_multiply_as_often_as_published(name, macs):
+    trace = model_trace(name, batch=1 + 1, shape=(3, 224, 224), classes=1000, spec=None)
+    assert sum(e.macs for e in trace.gemms if e.role == "output") / 2 == pytest.approx(macs, rel=0.02)
+
+
+def test_depthwise_convolutions_have_a_group_a_channel():
+    with torch.device("meta"):
+        model = build("mobilenet_v2", 3, 10, 32, width=16)
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    assert sum(m.groups == m.in_channels for m in convolutions) == 17
+    assert {m.groups for m in convolutions if m.groups != m.in_channels} == {1}
 
 
 def test_mlp_by_hand():
@@ -97,8 +134,8 @@ def test_the_seed_alone_decides_the_weights():
 
 
 def test_an_unknown_model_names_the_nearest():
-    with pytest.raises(StudyError, match="unknown model 'resnet18': known are .*did you mean 'resnet20'"):
-        build("resnet18", 3, 10, 32)
+    with pytest.raises(StudyError, match="unknown model 'resnet21': known are .*did you mean 'resnet20'"):
+        build("resnet21", 3, 10, 32)
 
 
 @pytest.mark.parametrize(

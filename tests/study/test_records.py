@@ -2,9 +2,12 @@ import json
 import math
 import tomllib
 
+import numpy as np
 import pytest
+import torch
 
 import hw_models
+from lowbit_sim.arith.mac import MacUnit
 from lowbit_sim.study.errors import StudyError
 from lowbit_sim.study.load_study import load_study
 from lowbit_sim.study.records import create_run_folder, profile_text, require_writable, write_json
@@ -37,6 +40,34 @@ def test_every_profile_is_copied_and_the_copied_study_uses_the_copies(tmp_path):
         "tpu_v1-2.toml",
         "tpu_v1.toml",
     ]
+
+
+def products(profile: str) -> torch.Tensor:
+    """The products of a profile's MAC unit."""
+    spec = hw_models.load(profile).gemm_spec("output")
+    assert spec is not None
+    assert isinstance(spec.mac, MacUnit)
+    assert spec.mac.products is not None
+    return torch.tensor(spec.mac.products.table.tolist())
+
+
+def test_a_profiles_files_of_products_are_copied_with_it(tmp_path):
+    folders = [tmp_path / "one", tmp_path / "two"]
+    codes = np.arange(-8, 8)
+    for sign, folder in zip((1, -1), folders, strict=True):
+        folder.mkdir()
+        np.save(folder / "products.npy", sign * np.outer(codes, codes))
+        text = hw_models.template(folder.name).replace('format = "int8"', 'format = "int4"')
+        mac = 'mac = { products = "products.npy" }'
+        (folder / "mine.toml").write_text(text.replace('#mac = { accumulator = "fp32" }', mac))
+    subject = study(profiles=[str(folder / "mine.toml") for folder in folders])
+    tables = [products(name) for name in subject.profiles]
+    run_folder = create_run_folder(tmp_path / "runs", subject).path
+    for folder in folders:
+        (folder / "products.npy").unlink()
+    copied = [products(name) for name in load_study(run_folder / "study.toml").profiles]
+    assert all(torch.equal(a, b) for a, b in zip(copied, tables, strict=True))
+    assert not torch.equal(*copied)
 
 
 def test_the_environment_names_versions_and_machine(tmp_path):

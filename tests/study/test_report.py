@@ -15,7 +15,8 @@ from lowbit_sim.training.loop import TrainingResult
 from tests.study.examples import arm, native_arm, result, run
 
 FLOAT_NOTE = "native float GEMMs run on the vector unit: the array has no float mode"
-MACHINES = [hw_models.load(name) for name in hw_models.profile_names()]
+#: Three arrays of integers, of at most 8 bits.
+MACHINES = [hw_models.load(name) for name in ("edge_npu", "gemmini", "tpu_v1")]
 
 
 def prices(spec: lb.OpSpec | None) -> tuple[Price, ...]:
@@ -93,10 +94,27 @@ def test_every_machine_has_its_section_and_what_it_can_not_run_is_a_dash_with_a_
     for machine in MACHINES:
         assert row(text, machine.machine.name)[0].startswith("[")
         assert f"int16 (16 bits), but {machine.machine.name} multiplies integers" in text
-    for label in ("cycles / energy", "forward", "grad_input", "grad_weight", "update", "overhead"):
+    for label in (
+        "cycles / energy",
+        "energy, range",
+        "forward",
+        "grad_input",
+        "grad_weight",
+        "update",
+        "overhead",
+    ):
         cells = row(text, label)
         assert cells[0] == "-"
-        assert " / " in cells[1]
+        assert " / " in cells[1] or label == "energy, range"
+
+
+def test_the_range_of_an_energy_is_in_the_unit_of_its_high_end(four_arms):
+    cost = four_arms.arms[1].prices[0].cost
+    assert cost is not None
+    low, high = row(rendered(four_arms, width=160), "energy, range")[1].split("-")
+    scale = {"mJ": 1e9, "µJ": 1e6}[high.split()[1]]
+    assert float(high.split()[0]) * scale == pytest.approx(cost.energy_high_pj, rel=0.006)
+    assert float(low) * scale == pytest.approx(cost.energy_low_pj, rel=0.06)
 
 
 def test_native_arms_are_priced_and_the_models_note_on_them_is_a_footnote(four_arms):

@@ -1,0 +1,48 @@
+"""What the commands share: exit codes, the console that tables go to, and the option `--json`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+USER_ERROR = 2
+TABLE_COLUMNS = 100
+
+app = typer.Typer(
+    help="Bit-accurate emulation of low-precision training hardware, with its cycles and energy.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Also write the result as JSON.")
+]
+
+
+def output() -> Console:
+    """Stdout; into a file or a pipe at the 100 columns that the tables are made for."""
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=TABLE_COLUMNS)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"lowbit-sim {version('lowbit-sim')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options that stand before a command."""

@@ -1,0 +1,118 @@
+"""`lowbit-sim compare`: train under several arithmetics and compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from lowbit_sim.cli.app import INTERRUPTED, JsonFile, output
+
+if TYPE_CHECKING:
+    from lowbit_sim.study.config import Study
+    from lowbit_sim.study.run import Outcome
+
+EXAMPLE = "lowbit-sim compare --profile edge_npu --profile my_machine.toml --seeds 3"
+
+
+def compare(
+    study: Annotated[
+        Path | None,
+        typer.Argument(metavar="[STUDY.toml]", help="The study; by default the packaged one on digits."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Another data set than the study's.")
+    ] = None,
+    profile: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME|FILE", help="Machines to price on, in place of the study's. Repeatable."),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Run seeds 0 to N - 1.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Another number of epochs.")] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the run folder is made.")] = Path("runs"),
+    data_root: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the data sets; by default LOWBIT_DATA.")
+    ] = None,
+    json: JsonFile = None,
+) -> None:
+    """Train one model under several arithmetics and compare accuracy, speed and the cost on machines."""
+    from lowbit_sim.study.load_study import default_study_path, load_study
+    from lowbit_sim.study.records import require_writable
+
+    if json is not None:
+        require_writable(json)
+    try:
+        chosen = _overridden(load_study(study or default_study_path()), data, profile, seeds, epochs)
+        outcome = _run_with_progress(chosen, out, data_root)
+    except KeyboardInterrupt:  # before the first run, when there is nothing to show
+        raise typer.Exit(INTERRUPTED) from None
+    _show(outcome, json)
+    if outcome.result.status == "interrupted":
+        raise typer.Exit(INTERRUPTED)
+
+
+def _overridden(
+    study: Study, data: str | None, profiles: list[str] | None, seeds: int | None, epochs: int | None
+) -> Study:
+    """The study with the command line's values in place of its own, checked like a file's."""
+    from lowbit_sim.study.load_study import parse_study
+
+    table = study.model_dump(exclude_none=True)
+    if data is not None:
+        table["data"]["name"] = data
+    if profiles:
+        table["profiles"] = profiles
+    if seeds is not None:
+        table["seeds"] = list(range(seeds))
+    if epochs is not None:
+        table["training"]["epochs"] = epochs
+    return parse_study(table, "command line", Path())
+
+
+def _run_with_progress(study: Study, out: Path, data_root: Path | None) -> Outcome:
+    """Run a study under a progress bar on stderr, which stays quiet where that is no terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from lowbit_sim.study.run import Progress as EpochEnd
+    from lowbit_sim.study.run import run_study
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        total = len(study.arms) * len(study.seeds) * study.training.epochs
+        task = bar.add_task(f"{study.title}: preparing", total=total)
+
+        def on_epoch(end: EpochEnd) -> None:
+            accuracy = f"{100 * end.metrics.test_accuracy:.1f} %"
+            done = _epochs_done(study, end.arm, end.seed, end.metrics.epoch)
+            text = f"{end.arm}, seed {end.seed}, epoch {end.metrics.epoch + 1}: test accuracy {accuracy}"
+            bar.update(task, completed=done, description=text)
+
+        return run_study(study, out=out, data_root=data_root, on_epoch=on_epoch)
+
+
+def _epochs_done(study: Study, arm: str, seed: int, epoch: int) -> int:
+    """Epochs up to and with this one, also counting those that a diverged run left out."""
+    runs_before = [a.name for a in study.arms].index(arm) * len(study.seeds) + study.seeds.index(seed)
+    return runs_before * study.training.epochs + epoch + 1
+
+
+def _show(outcome: Outcome, json: Path | None) -> None:
+    from lowbit_sim.study.records import RunFolder, write_json
+    from lowbit_sim.study.report import study_table
+
+    console = output()
+    console.print(study_table(outcome.result))
+    state = (
+        "Interrupted; the runs that ended are in" if outcome.result.status == "interrupted" else "Run folder:"
+    )
+    console.print(f"{state} {outcome.folder}", markup=False, highlight=False, soft_wrap=True)
+    if json is not None:
+        write_json(json, RunFolder(path=outcome.folder).record(outcome.result))

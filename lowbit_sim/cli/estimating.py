@@ -1,0 +1,129 @@
+"""What `lowbit-sim estimate` does once its options are known to fit together."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+import hw_models
+from hw_models.explore.axis import Axis, grid
+from hw_models.explore.roofline import roofline, roofline_csv
+from hw_models.explore.roofline_plot import require_plotly, roofline_html
+from hw_models.explore.sweep import SweepPoint, sweep
+from hw_models.mapping.search import Objective
+from lowbit_sim.cli.app import output as table_console
+from lowbit_sim.study import cost_table, layer_table, sweep_table, to_accuracy_table
+from lowbit_sim.study.errors import StudyError
+from lowbit_sim.study.records import write_json, write_text
+from lowbit_sim.study.repricing import read_record, repriced
+from lowbit_sim.study.to_accuracy import to_accuracy, to_accuracy_dict
+from lowbit_sim.study.workload_source import WorkloadSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Where results go beside the terminal."""
+
+    csv: Path | None
+    json: Path | None
+    roofline: Path | None
+    per_layer: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is priced, on which machine and how."""
+
+    source: WorkloadSource
+    profile: str
+    objective: Objective
+    devices: int
+
+
+def price(question: Question, output: Output) -> None:
+    """One machine: the table of costs, and the views that were asked for."""
+    if output.roofline is not None and output.roofline.suffix != ".csv":
+        require_plotly()  # before the work, not after it
+    machine = _machine(question)
+    trace = question.source.trace(machine)
+    report = hw_models.estimate(trace, machine, objective=question.objective, devices=question.devices)
+    console = table_console()
+    console.print(cost_table.cost_table(report, f"{question.source.title} on {machine.machine.name}"))
+    if output.per_layer:
+        console.print(layer_table.layer_table(report))
+    if output.csv is not None:
+        write_text(output.csv, layer_table.layer_csv(report))
+    if output.roofline is not None:
+        line = roofline(trace, machine, objective=question.objective)
+        as_csv = output.roofline.suffix == ".csv"
+        write_text(output.roofline, roofline_csv(line) if as_csv else roofline_html(line))
+    if output.json is not None:
+        write_json(output.json, report.to_dict())
+
+
+def sweep_machines(question: Question, axes: list[str], output: Output) -> None:
+    """Many machines: the table of the best ones, and all of them in the files."""
+    machine = _machine(question)
+    parsed = [Axis.parse(text) for text in axes]
+    points = _sweep_with_progress(question, machine, parsed)
+    if all(point.refusal for point in points):
+        raise StudyError(f"no point of the sweep has a cost: {points[0].refusal}")
+    title = f"{question.source.title} on {machine.machine.name}, swept"
+    table_console().print(sweep_table.sweep_table(points, title, question.objective))
+    if output.csv is not None:
+        write_text(output.csv, sweep_table.sweep_csv(points, question.objective))
+    if output.json is not None:
+        found: dict[str, Any] = {"machine": machine.machine.name, "objective": question.objective}
+        write_json(output.json, found | {"points": sweep_table.sweep_dict(points, question.objective)})
+
+
+def _machine(question: Question) -> hw_models.HardwareProfile:
+    machine = hw_models.load(question.profile)
+    if question.devices > 1 and machine.interconnect is None:
+        raise StudyError(
+            f"--devices {question.devices}: {machine.machine.name} has no [interconnect]; give its topology and its "
+            "links, or leave --devices out"
+        )
+    return machine
+
+
+def _sweep_with_progress(
+    question: Question, machine: hw_models.HardwareProfile, axes: list[Axis]
+) -> list[SweepPoint]:
+    """Sweep under a progress bar on stderr, which stays quiet where that is no terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("machines"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("", total=len(grid(axes)))
+        return sweep(
+            question.source.trace,
+            machine,
+            axes,
+            objective=question.objective,
+            devices=question.devices,
+            workers=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+            on_points=lambda count: bar.advance(task, count),
+        )
+
+
+def train_to_accuracy(
+    record: Path, accuracy: float, profile: str | None, data_root: Path | None, output: Output
+) -> None:
+    """The arms of a record: time and energy until they reach the accuracy."""
+    known = read_record(record)
+    costs = None
+    if profile is not None:
+        costs = repriced(known, hw_models.load(profile), folder=record.parent, data_root=data_root)
+    arms = to_accuracy(known, accuracy, costs)
+    title = f"{known.get('title', record.name)}: training to {100 * accuracy:g} % test accuracy"
+    table_console().print(to_accuracy_table.to_accuracy_table(arms, title))
+    if output.csv is not None:
+        write_text(output.csv, to_accuracy_table.to_accuracy_csv(arms))
+    if output.json is not None:
+        write_json(output.json, [to_accuracy_dict(arm) for arm in arms])

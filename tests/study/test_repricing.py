@@ -1,0 +1,66 @@
+import json
+from pathlib import Path
+
+import pytest
+
+import hw_models
+from lowbit_sim.study.arms import priced_arm
+from lowbit_sim.study.data import load
+from lowbit_sim.study.errors import StudyError
+from lowbit_sim.study.repricing import read_record, repriced
+from tests.study.examples import study
+
+BOX = hw_models.parse(hw_models.template("box"), "box.toml")
+
+
+def record_of(chosen) -> dict[str, object]:
+    """As a record holds its study: a table without what is left out."""
+    return {"study": json.loads(json.dumps(chosen.model_dump(exclude_none=True)))}
+
+
+def test_the_arms_cost_what_their_study_would_cost_today():
+    chosen = study()
+    data = load("digits", limit=64, test_limit=50)
+    costs = repriced(record_of(chosen), BOX, folder=Path())
+    assert list(costs) == [arm.name for arm in chosen.arms]
+    for arm in chosen.arms:
+        [expected] = priced_arm(chosen, arm, data, [BOX]).prices
+        [found] = costs[arm.name]
+        assert expected.cost is not None
+        assert found.machine == "box"
+        assert found.seconds == expected.cost.seconds
+        energies = (found.energy_low_pj, found.energy_pj, found.energy_high_pj)
+        assert energies == (
+            expected.cost.energy_low_pj,
+            expected.cost.energy_pj,
+            expected.cost.energy_high_pj,
+        )
+
+
+def test_the_machines_of_the_study_are_not_needed():
+    record = record_of(study(profiles=["gone.toml"]))
+    assert repriced(record, BOX, folder=Path())
+
+
+def test_an_arm_that_the_machine_can_t_run_has_the_reason():
+    text = hw_models.template("box").replace("operand_bits = 8", "operand_bits = 4")
+    narrow = hw_models.parse(text.replace('format = "int8"', 'format = "int4"'), "box.toml")
+    costs = repriced(record_of(study()), narrow, folder=Path())
+    assert "int8" in costs["int8"][0].refusal
+    assert costs["fp32"][0].refusal == ""
+
+
+def test_a_record_without_its_study_is_refused():
+    with pytest.raises(StudyError, match="does not hold its study"):
+        repriced({"arms": []}, BOX, folder=Path())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("[1, 2]", "it holds a list"), ("{", "can't read the record"), ("\xff", "can't read")],
+)
+def test_what_is_no_record_is_refused(tmp_path, text, message):
+    path = tmp_path / "record.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(StudyError, match=message):
+        read_record(path)
