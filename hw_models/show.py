@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hw_models.profile import HardwareProfile
-from hw_models.summary import Level, MachineSummary, PeakRate, Range, array_in_words
+from hw_models.summary import Level, MachineSummary, PeakRate, Range
 
 #: Significant digits of the figures.
 _DIGITS = 3
@@ -19,23 +19,22 @@ _BINARY = ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB"), (0, "B"))
 
 
 def list_table(profiles: Iterable[HardwareProfile]) -> RenderableType:
-    """Name, array, description and validation in short."""
+    """Name, array, description, and whether the machine was compared with published figures."""
     table = Table(header_style="bold")
     table.add_column("profile", no_wrap=True)
     table.add_column("machine")
-    table.add_column("array")
-    table.add_column("validation")
+    table.add_column("validated", no_wrap=True)
     for profile in profiles:
         machine = profile.machine
         table.add_row(
-            machine.name, machine.description, array_in_words(profile), in_short(machine.validation)
+            machine.name, machine.description, "no" if is_unvalidated(machine.validation) else "yes"
         )
-    return table
+    return Group(table, Text("What each was compared with: profiles show NAME; how it came out: validate."))
 
 
-def in_short(validation: str) -> str:
-    """The first clause of what a profile was compared with."""
-    return validation.partition(";")[0].partition(". ")[0]
+def is_unvalidated(validation: str) -> bool:
+    """Whether a profile says that it was compared with nothing."""
+    return validation.startswith("not validated")
 
 
 def machine_tables(machine: MachineSummary) -> RenderableType:

@@ -71,8 +71,21 @@ class Memories:
         return next((lv for lv in self.levels if lv.stage > stage and operand in lv.holds), None)
 
 
+#: The profile that was asked for last, and its memories: a trace asks for the same one for every GEMM.
+_latest: tuple[HardwareProfile | None, Memories | None] = (None, None)
+
+
 def memories_of(profile: HardwareProfile) -> Memories:
     """The memories of a profile."""
+    global _latest
+    known, memories = _latest
+    if memories is None or known is not profile:
+        memories = _memories_of(profile)
+        _latest = profile, memories
+    return memories
+
+
+def _memories_of(profile: HardwareProfile) -> Memories:
     memory, dram = profile.memory, profile.memory.dram
     stage_of = {name: i for i, stage in enumerate(memory.stages) for name in stage}
     levels = tuple(

@@ -6,9 +6,9 @@ import pytest
 from rich.console import Console
 
 import hw_models
-from hw_models.show import in_short, list_table, machine_tables
+from hw_models.show import is_unvalidated, list_table, machine_tables
 from hw_models.summary import summary
-from tests.hw_models.example import example
+from tests.hw_models.example import example, example_text
 
 
 def shown(renderable) -> str:
@@ -54,20 +54,18 @@ def test_no_figure_of_a_profile_is_cut_off(name):
     assert "…" not in shown(machine_tables(summary(hw_models.load(name))))
 
 
-def test_the_list_names_every_machine_and_its_validation_in_short():
-    text = shown(list_table([example(), hw_models.parse(hw_models.template("other"), "other.toml")]))
-    assert "mine" in text
-    assert "other" in text
-    assert "not validated: example" in text
+def test_the_list_names_every_machine_and_whether_it_was_compared():
+    compared = example_text(
+        ('validation = "not validated', 'validation = "cycles of five GEMMs, once not validated')
+    )
+    text = shown(list_table([example(), hw_models.parse(compared.replace("mine", "other"), "other.toml")]))
+    rows = {line.split()[1]: line for line in text.splitlines() if line.startswith("│")}
+    assert rows["mine"].split()[-2] == "no"
+    assert rows["other"].split()[-2] == "yes"
 
 
 @pytest.mark.parametrize(
-    ("validation", "short"),
-    [
-        ("not validated: nobody measured it. More words", "not validated: nobody measured it"),
-        ("five RTL points; within 10 %", "five RTL points"),
-        ("one clause", "one clause"),
-    ],
+    ("validation", "unvalidated"), [("not validated: an example", True), ("cycles of RTL", False)]
 )
-def test_a_validation_in_short_is_its_first_clause(validation, short):
-    assert in_short(validation) == short
+def test_a_profile_says_itself_that_it_is_not_validated(validation, unvalidated):
+    assert is_unvalidated(validation) is unvalidated
