@@ -4,8 +4,9 @@
     energy             = arithmetic + traffic + vector work + links + static power x time
 
 Transfers are double buffered where the memory is. Events run one after the other, but for what the machine says of
-vector work beside the array (`overlap`). A GEMM's compute cycles are those of `compute`, its tiles and traffic those
-of `mapping`, energies those of `energy`; all in closed form, nothing is simulated.
+vector work beside the array (`overlap`) and of element-wise work that is fused (`fusion`). A GEMM's compute cycles
+are those of `compute`, its tiles and traffic those of `mapping`, energies those of `energy`; all in closed form,
+nothing is simulated.
 
 A GEMM that the array has no mode for runs on the vector unit. The peak rate that bounds it is the unit's; it uses
 none of the array's, so it adds to the time that `utilization` divides by and not to the ideal cycles.
@@ -22,6 +23,7 @@ from dataclasses import replace
 from hw_models.area import array_area_mm2
 from hw_models.cost import Cost
 from hw_models.footprint import footprint_of
+from hw_models.fusion import fused
 from hw_models.gemm_cost import GemmCost
 from hw_models.interconnect_cost import all_reduce_cost
 from hw_models.mapping.search import Objective
@@ -59,7 +61,7 @@ def estimate(
     pricing = Pricing(profile=profile, objective=objective)
     footprint = footprint_of(trace)
     reduced = all_reduce_cost(footprint.gradients, devices, pricing)
-    priced = priced_trace(trace, pricing)
+    priced = priced_trace(fused(trace) if profile.vector.fuses else trace, pricing)
     costs = overlapped(priced.events, pricing) if profile.vector.overlaps_array else priced.costs
     rows: list[Row] = [(e.role, e.layer, _kind(e), cost) for e, cost in zip(trace.events, costs, strict=True)]
     if reduced.cycles:

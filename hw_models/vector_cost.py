@@ -8,8 +8,8 @@ A machine without a unit for random bits computes them by operations, a number o
 
 Data come from the memory outside and go back there, through one on-chip memory: the innermost one that holds the
 left operand, or the first where none does. Each byte read is a read outside, a write and a read there; each byte
-written the same the other way round. Nothing is fused: what one event writes and the next one reads crosses twice,
-even if it would have fitted on the chip.
+written the same the other way round. What one event writes and the next one reads crosses twice, even if it would
+have fitted on the chip; a machine that fuses such work has other events (`fusion`).
 
 A GEMM on the vector unit takes one operation's time for each multiply-accumulate (a fused one), and the energy of
 two. Its lanes lie over N: the sums of as many results stay in registers while the reduction runs, and each step reads

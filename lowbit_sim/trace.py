@@ -29,6 +29,9 @@ Role = Literal["output", "grad_input", "grad_weight", "update", "overhead"]
 #: (synonyms fprop, dgrad, wgrad); `update` is the optimiser; `overhead` is all other vector work.
 ROLES: tuple[Role, ...] = ("output", "grad_input", "grad_weight", "update", "overhead")
 
+#: What of an event's work the backward pass reads again; "marks" are a mask or indices.
+Keeps = Literal["", "operand", "result", "marks"]
+
 #: The kinds of vector work an event may name.
 VECTOR_KINDS = (
     "quantize",
@@ -136,6 +139,8 @@ class VectorEvent:
         clipped: Of a conversion, how many elements lay beyond the format's ends; None where nobody counted.
         underflowed: Of a conversion, how many that were not zero became zero; None where nobody counted.
         kept_bytes: Bytes that it leaves in memory until the backward pass has read them.
+        keeps: What the backward pass will read of it: its "operand", its "result", or "marks" (a mask, indices); ""
+            for nothing. The bytes may have been counted before, by another event that keeps the same tensor.
         parameter_bytes: Of an update, the bytes of the weights that it changes, as they are stored.
         gradient_bytes: Of an update, the bytes of their gradients, all of which are there when it starts.
         state_bytes: Of an update, the bytes of the optimiser's state (momentum, moments) between steps.
@@ -151,6 +156,7 @@ class VectorEvent:
     clipped: int | None = None
     underflowed: int | None = None
     kept_bytes: int = 0
+    keeps: Keeps = ""
     parameter_bytes: int = 0
     gradient_bytes: int = 0
     state_bytes: int = 0

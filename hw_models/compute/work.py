@@ -74,7 +74,7 @@ class ArrayWork:
 
         Args:
             arrays: Equal arrays.
-            startup: Cycles before the first fold of each GEMM.
+            startup: Cycles before the first fold, once for all equal GEMMs: they are one call.
             time_tile: Steps that the memories hold at a time; None for all.
         """
         if not self.folds or not self.count:
@@ -82,4 +82,4 @@ class ArrayWork:
         tile = min(time_tile or self.time, self.time) if self.time_dimension else self.time
         whole, rest = divmod(self.time, tile)
         fold = whole * self.fold_cycles(tile) + (self.fold_cycles(rest) if rest else 0)
-        return ceil_div(self.count * self.folds, arrays) * fold + self.count * startup
+        return ceil_div(self.count * self.folds, arrays) * fold + startup

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from hw_models.cost import Cost, Sum
 from hw_models.estimate import estimate
 from hw_models.footprint import footprint_of
+from hw_models.fusion import fused
 from hw_models.gemm_cost import priced_gemm
 from hw_models.interconnect_cost import all_reduce_cost
 from hw_models.mapping.search import Objective
@@ -29,11 +30,13 @@ class CondensedTrace:
     Attributes:
         trace: All events in order.
         counts: Each different event, and how many of it there are.
+        fused: The same where neighbours are fused.
         gradient_bytes: Bytes of all gradients.
     """
 
     trace: WorkloadTrace
     counts: tuple[tuple[Event, int], ...]
+    fused: tuple[tuple[Event, int], ...]
     gradient_bytes: int
 
 
@@ -41,9 +44,14 @@ def condensed(trace: WorkloadTrace) -> CondensedTrace:
     """Group the events of a trace."""
     return CondensedTrace(
         trace=trace,
-        counts=tuple(Counter(map(_anywhere, trace.events)).items()),
+        counts=_counted(trace),
+        fused=_counted(fused(trace)),
         gradient_bytes=footprint_of(trace).gradients,
     )
+
+
+def _counted(trace: WorkloadTrace) -> tuple[tuple[Event, int], ...]:
+    return tuple(Counter(map(_anywhere, trace.events)).items())
 
 
 def _anywhere(event: Event) -> Event:
@@ -72,7 +80,7 @@ def total_cost(
         return estimate(trace.trace, profile, objective=objective, devices=devices).total
     pricing = Pricing(profile=profile, objective=objective)
     whole = Sum()
-    for event, count in trace.counts:
+    for event, count in trace.fused if profile.vector.fuses else trace.counts:
         is_gemm = isinstance(event, GemmEvent)
         whole.add(priced_gemm(event, pricing).cost if is_gemm else vector_cost(event, pricing), count)
     whole.add(all_reduce_cost(trace.gradient_bytes, devices, pricing))

@@ -41,6 +41,10 @@ class Vector(Sourced):
     overlaps_array: bool = Field(
         default=False, description="whether vector work of a layer runs while the array works on that layer"
     )
+    fuses: bool = Field(
+        default=False,
+        description="whether element-wise work takes its operand straight from the work before it",
+    )
     operations: dict[str, PositiveFloat] = Field(
         default={},
         description="operations that an element of a kind of work takes, where it is another number than usual",

@@ -48,7 +48,7 @@ def energy_range(low_pj: float, high_pj: float) -> str:
 
 def _lines(report: hw_models.CostReport) -> list[str]:
     lines = [
-        "Energy: " + _shares({name: e.nominal_pj for name, e in report.energy.items()}),
+        "Energy: " + _energy(report),
         "Time by kind of work: " + _shares({kind: cost.cycles for kind, cost in report.by_kind.items()}),
         "Time by what it waits for: " + _shares(report.total.cycles_by_bound),
         f"Energy-delay product: {report.edp:.3g} J s",
@@ -62,6 +62,14 @@ def _lines(report: hw_models.CostReport) -> list[str]:
             f"One of {report.devices} machines that train together; all-reduce of the gradients included"
         )
     return lines
+
+
+def _energy(report: hw_models.CostReport) -> str:
+    """What takes the energy, and whether that is switching alone."""
+    shares = _shares({name: e.nominal_pj for name, e in report.energy.items()})
+    static = report.energy.get("static")
+    given = static is not None and static.nominal_pj > 0
+    return shares if given or shares == "none" else f"{shares}; the profile gives no static power"
 
 
 def _shares(parts: Mapping[str, float]) -> str:

@@ -27,7 +27,7 @@ from typing import Any
 from torch import Tensor
 
 from lowbit_sim.ops.billing import kept_bytes
-from lowbit_sim.trace import VectorEvent, emit
+from lowbit_sim.trace import Keeps, VectorEvent, emit
 
 _SUMS = ("add", "__add__", "__radd__", "__iadd__", "add_", "sub", "__sub__", "__isub__", "sub_")
 _FACTORS = ("mul", "__mul__", "__rmul__", "__imul__", "mul_", "div", "__truediv__", "__itruediv__", "div_")
@@ -52,6 +52,13 @@ _WORK = {
     **dict.fromkeys(_MASK, "mask"),
     **dict.fromkeys(_LINEAR, "linear"),
     **dict.fromkeys(_NORMS, "norm"),
+}
+
+#: What of each kind of work the backward pass reads again.
+_KEEPS: dict[str, Keeps] = {
+    "output": "result",
+    **dict.fromkeys(("norm", "input", "factors"), "operand"),
+    **dict.fromkeys(("max", "mask"), "marks"),
 }
 
 #: Looking at a tensor costs nothing: attributes, comparisons of objects, hooks.
@@ -108,7 +115,9 @@ def bill_function(call: Call, layer: str) -> None:
     )
     needed = y.requires_grad
     kept = _kept(work, inputs, y) if needed else 0
-    emit(event(read_bytes=before * (2 if work == "norm" else 1), write_bytes=after, kept_bytes=kept))
+    keeps: Keeps = _KEEPS.get(work, "") if needed else ""
+    reads = before * (2 if work == "norm" else 1)
+    emit(event(read_bytes=reads, write_bytes=after, kept_bytes=kept, keeps=keeps))
     if needed and work != "sum":
         written = sum(_size(x) for x in inputs if x.requires_grad)
         backward = event(read_bytes=_backward_reads(work, before, y), write_bytes=written)

@@ -28,7 +28,7 @@ def test_list_names_every_profile():
     result = invoke("profiles", "list")
     assert result.exit_code == 0
     assert all(name in result.output for name in hw_models.profile_names())
-    assert "validation" in result.output
+    assert "validated" in result.output
 
 
 @pytest.mark.parametrize("name", hw_models.profile_names())

@@ -1,0 +1,79 @@
+"""Element-wise work that is fused with what made its operand, on machines that do so (`vector.fuses`).
+
+A tensor that one event makes and the very next one takes need not go out and come back in between. On a machine
+that fuses, of two events in a row on equally many elements
+
+* the second one does not read what the first one wrote: a batch-norm, which passes twice over its input, still reads
+  it once; the reduction of a scale reads nothing;
+* the first one does not write it, if the second one is through with it in one pass, leaves a result of its own, and
+  the backward pass does not read it;
+* the conversion of a GEMM's sums is done on their way out: it reads nothing, and writes only what is wider in the
+  result than in the sums, which the GEMM has been billed for.
+
+Which event reads which tensor is not on record, so that more than this is not taken to be fused: nothing over a GEMM,
+nothing of a weight's gradient, whose next reader is the optimiser, and nothing that is read again two events later.
+Vector operations, energy of arithmetic and random bits stay as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from lowbit_sim.trace import Event, GemmEvent, VectorEvent, WorkloadTrace
+
+#: Work that hands on one tensor of real numbers and takes one: what fusion can join.
+_MAKERS = ("dequantize", "batch_norm", "activation", "pooling", "transform")
+_TAKERS = ("batch_norm", "activation", "pooling", "transform", "scale_reduction", "quantize")
+
+#: Work that passes over its operand more than once, or that something passes over again right after it.
+_LEAVES_IT_READABLE = ("batch_norm", "scale_reduction")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Made:
+    """A tensor that the last event made: where in the trace, its elements and bytes, whether it is read again."""
+
+    index: int
+    elements: int
+    bytes: int
+    kept: bool
+
+
+def fused(trace: WorkloadTrace) -> WorkloadTrace:
+    """The trace with the traffic that remains where neighbours are fused; as many events, in the same order."""
+    events: list[Event] = []
+    made: _Made | None = None
+    for i, event in enumerate(trace.events):
+        if isinstance(event, GemmEvent):
+            events.append(event)
+            made = None
+            continue
+        before = trace.events[i - 1] if i else None
+        as_it_was = event
+        if made is not None and _takes(event, made):
+            event = replace(event, read_bytes=event.read_bytes - made.bytes)
+            if event.kind not in _LEAVES_IT_READABLE and not made.kept and event.keeps != "operand":
+                events[made.index] = _without_writing(events[made.index], made.bytes)
+        if event.kind == "dequantize" and isinstance(before, GemmEvent):
+            event = replace(event, read_bytes=0, write_bytes=max(0, event.write_bytes - event.read_bytes))
+            made = None if before.role == "grad_weight" else _made(i, as_it_was)
+        else:
+            made = _made(i, as_it_was)
+        events.append(event)
+    return WorkloadTrace(events)
+
+
+def _takes(event: VectorEvent, made: _Made) -> bool:
+    return event.kind in _TAKERS and event.elements == made.elements and event.read_bytes >= made.bytes > 0
+
+
+def _made(index: int, event: VectorEvent) -> _Made | None:
+    """What an event hands on, as it stood in the trace."""
+    if event.kind not in _MAKERS or not event.write_bytes:
+        return None
+    return _Made(index=index, elements=event.elements, bytes=event.write_bytes, kept=event.keeps == "result")
+
+
+def _without_writing(event: Event, size: int) -> Event:
+    assert isinstance(event, VectorEvent)
+    return replace(event, write_bytes=max(0, event.write_bytes - size))
