@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hw_models.checks.effects import check_effects
+from hw_models.checks.logic_energy import check_logic_energy
 from hw_models.checks.memories import check_memories
 from hw_models.checks.modes import check_modes
 from hw_models.checks.numerics import check_numerics
@@ -26,6 +27,7 @@ CHECKS: tuple[Callable[[HardwareProfile], Iterator[Remark]], ...] = (
     check_numerics,
     check_memories,
     check_values,
+    check_logic_energy,
     check_effects,
 )
 

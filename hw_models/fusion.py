@@ -8,7 +8,7 @@ that fuses, of two events in a row on equally many elements
 * the first one does not write it, if the second one is through with it in one pass, leaves a result of its own, and
   the backward pass does not read it;
 * the conversion of a GEMM's sums is done on their way out: it reads nothing, and writes only what is wider in the
-  result than in the sums, which the GEMM has been billed for.
+  result than in the sums, which the GEMM has been billed for; sums that are float32 already are taken as they come.
 
 Which event reads which tensor is not on record, so that more than this is not taken to be fused: nothing over a GEMM,
 nothing of a weight's gradient, whose next reader is the optimiser, and nothing that is read again two events later.
@@ -46,7 +46,7 @@ def fused(trace: WorkloadTrace) -> WorkloadTrace:
     for i, event in enumerate(trace.events):
         if isinstance(event, GemmEvent):
             events.append(event)
-            made = None
+            made = _result(i, event)
             continue
         before = trace.events[i - 1] if i else None
         as_it_was = event
@@ -67,6 +67,14 @@ def _takes(event: VectorEvent, made: _Made) -> bool:
     return event.kind in _TAKERS and event.elements == made.elements and event.read_bytes >= made.bytes > 0
 
 
+def _result(index: int, gemm: GemmEvent) -> _Made | None:
+    """What a GEMM hands on whose sums are float32 already; its own write stays with it."""
+    if gemm.role == "grad_weight" or gemm.outer_bits != 32:
+        return None
+    elements = gemm.count * gemm.M * gemm.N
+    return _Made(index=index, elements=elements, bytes=4 * elements, kept=False)
+
+
 def _made(index: int, event: VectorEvent) -> _Made | None:
     """What an event hands on, as it stood in the trace."""
     if event.kind not in _MAKERS or not event.write_bytes:
@@ -75,5 +83,6 @@ def _made(index: int, event: VectorEvent) -> _Made | None:
 
 
 def _without_writing(event: Event, size: int) -> Event:
-    assert isinstance(event, VectorEvent)
+    if isinstance(event, GemmEvent):
+        return event
     return replace(event, write_bytes=max(0, event.write_bytes - size))

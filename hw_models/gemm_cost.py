@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hw_models.compute.convolution import convolution_of
 from hw_models.compute.work import ceil_div
 from hw_models.cost import Cost
 from hw_models.energy import by_width, technology_scale
@@ -84,12 +85,17 @@ def _array_cost(event: GemmEvent, pricing: Pricing, mode: Mode, mapping: Mapping
         cycles=mapping.cycles,
         compute_cycles=mapping.compute_cycles,
         macs=mapping.macs,
-        ideal_cycles=mapping.macs / pricing.profile.array.macs_per_cycle(mode),
+        ideal_cycles=useful_macs(event) / pricing.profile.array.macs_per_cycle(mode),
         dram_bytes=traffic.dram_bytes,
         traffic=bits_by_operand(traffic),
         energy={**arithmetic, **memory_energy(traffic, pricing.energies)},
         cycles_by_bound={mapping.bound_by: mapping.cycles} if mapping.cycles else {},
     )
+
+
+def useful_macs(event: GemmEvent) -> float:
+    """Multiply-accumulates without those of zeros that a stride inserts, over all GEMMs of an event."""
+    return event.macs / convolution_of(event).inserted
 
 
 def arithmetic_energy(event: GemmEvent, pricing: Pricing, mode: Mode, macs: int) -> dict[str, EnergyRange]:

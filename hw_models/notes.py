@@ -56,7 +56,17 @@ def gemm_notes(event: GemmEvent, profile: HardwareProfile, modes: Modes) -> Iter
     lhs, rhs, mode = modes
     for operand, stored in ((event.lhs, lhs), (event.rhs, rhs)):
         yield from _storage_notes(operand, stored, mode)
+    if adds_floats_as_integers(event, mode):
+        yield (
+            f"{event.role}: sums in a {event.accumulator_bits}-bit floating-point accumulator run in the "
+            f"{mode.operand_bits}-bit integer mode: their additions are priced as integer ones of that width"
+        )
     yield from _zeros_notes(event, profile)
+
+
+def adds_floats_as_integers(event: GemmEvent, mode: Mode) -> bool:
+    """Whether a GEMM asks for a floating-point accumulator in a mode whose adder is an integer one."""
+    return event.overflow == "float" and mode.kind == "integer"
 
 
 def vector_notes(event: VectorEvent, profile: HardwareProfile) -> Iterator[str]:

@@ -139,8 +139,8 @@ def scale_bits(name: str) -> int:
 
 
 def place(event: GemmEvent) -> str:
-    """Where a GEMM ran, for messages."""
-    return f"layer {event.layer!r}, role {event.role}"
+    """Where a GEMM ran, for messages; the role alone where the layer has no name."""
+    return f"layer {event.layer!r}, role {event.role}" if event.layer else f"role {event.role}"
 
 
 def _widths(kind: Literal["integer", "float", "log"], profile: HardwareProfile) -> str:

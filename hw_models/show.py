@@ -43,13 +43,13 @@ def machine_tables(machine: MachineSummary) -> RenderableType:
         _head(machine),
         _peaks(machine.peaks),
         _note(
-            "MACs/B: the balance point, MACs at peak for each byte that the dram moves. B/MAC is its inverse; moved "
-            f"is what a {machine.large_gemm} reads and writes there for each MAC."
+            "MACs/B: the balance point, MACs at peak for each byte that the dram moves; B/MAC: its inverse. GEMM "
+            f"B/MAC: the bytes that a {machine.large_gemm} reads from the dram and writes there for each of its MACs."
         ),
         _efficiency(machine.peaks),
         _note(
-            "nominal (low..high), in the same: multiply, add, registers and on-chip memories; without dram, vector "
-            "unit and static power."
+            f"Each figure is given as nominal (low..high), for a {machine.large_gemm}. It counts multiplies, "
+            "additions, registers and on-chip memories, and leaves out the dram, the vector unit and static power."
         ),
         _levels(machine.levels),
         _access_energies(machine.levels),
@@ -79,7 +79,7 @@ def _head(machine: MachineSummary) -> RenderableType:
 
 
 def _peaks(peaks: Iterable[PeakRate]) -> RenderableType:
-    table = _figures("Peak by mode", "mode", "MACs/cycle", "TOPS", "MACs/B", "B/MAC", "moved, B/MAC")
+    table = _figures("Peak by mode", "mode", "MACs/cycle", "TOPS", "MACs/B", "B/MAC", "GEMM B/MAC")
     for peak in peaks:
         table.add_row(
             _mode(peak),

@@ -24,13 +24,22 @@ from hw_models.mapping.access_energy import access_pj_per_bit
 from hw_models.mapping.search import MappingError
 from hw_models.operands import UnsupportedOperandError
 from hw_models.profile import HardwareProfile
-from hw_models.schema.array import Mode
+from hw_models.schema.array import Dataflow, Mode
 from hw_models.sources import numbers
 from lowbit_sim.config.layer_tables import GEMM_ROLES
 from lowbit_sim.trace import WorkloadTrace
 
 #: Components of energy that no peak figure counts.
 NOT_PEAK = ("dram", "vector", "random_bits", "interconnect", "static")
+
+#: The dataflows in words.
+_DATAFLOWS: dict[Dataflow, str] = {
+    "ws": "weight-stationary (ws)",
+    "os": "output-stationary (os)",
+    "is": "input-stationary (is)",
+    "rs": "row-stationary (rs)",
+    "spatial": "spatial (adder trees)",
+}
 
 Range = tuple[float, float, float]
 
@@ -141,14 +150,16 @@ def summary(profile: HardwareProfile) -> MachineSummary:
 
 
 def array_in_words(profile: HardwareProfile) -> str:
-    """The arrays: "2 x 128 x 128, ws, double buffered"."""
+    """The arrays: "2 arrays of 128 x 128, weight-stationary (ws), double buffered"."""
     array = profile.array
     sizes = [array.rows, array.columns]
     if array.dataflow == "spatial":
         sizes += [size for size in (array.pixel_rows, array.pixel_columns) if size > 1]
     shape = " x ".join(map(str, sizes))
     count = f"{array.arrays} arrays of " if array.arrays > 1 else ""
-    return f"{count}{shape}, {array.dataflow}" + (", double buffered" if array.loading == "hidden" else "")
+    return f"{count}{shape}, {_DATAFLOWS[array.dataflow]}" + (
+        ", double buffered" if array.loading == "hidden" else ""
+    )
 
 
 def _peak(profile: HardwareProfile, mode: Mode) -> PeakRate:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hw_models.checks.numerics import unit_key
 from hw_models.checks.remark import Remark
 from hw_models.profile import HardwareProfile
 from hw_models.schema.array import SYSTOLIC
+from lowbit_sim.arith.mac import MacUnit
+from lowbit_sim.config.layer_tables import GEMM_ROLES
 
 
 def check_effects(profile: HardwareProfile) -> Iterator[Remark]:
@@ -33,15 +36,20 @@ def check_effects(profile: HardwareProfile) -> Iterator[Remark]:
 
 
 def _outer_accumulator(profile: HardwareProfile) -> Iterator[Remark]:
-    arithmetic = profile.arithmetic
-    if arithmetic.outer_bits is None or arithmetic.outer_bits != arithmetic.accumulator_bits:
-        return
-    if not arithmetic.chunk:
-        yield Remark(
-            location=("arithmetic", "outer_bits"),
-            message=f"has no effect: without a chunk the one sum of {arithmetic.accumulator_bits} bits moves on "
-            "as it is; leave it out, or give a chunk",
-        )
+    locations: set[tuple[str, ...]] = set()
+    for role in GEMM_ROLES:
+        spec = profile.gemm_spec(role)
+        mac = None if spec is None else spec.mac
+        location = unit_key(profile, role, "outer_bits")
+        if not isinstance(mac, MacUnit) or mac.chunk or location in locations:
+            continue
+        if mac.outer_bits == mac.accumulator_bits:  # a wider one is priced: the sum moves on to it
+            locations.add(location)
+            yield Remark(
+                location=location,
+                message=f"has no effect: without a chunk the one sum of {mac.accumulator_bits} bits moves on "
+                "as it is; leave it out, or give a chunk",
+            )
 
 
 def _interconnect(profile: HardwareProfile) -> Iterator[Remark]:

@@ -84,7 +84,7 @@ def _integer_accumulator(
     if mac.overflow_at != "outer" and needed > mac.accumulator_bits:
         limit = accumulator_range(mac.accumulator_bits)[1]
         yield Remark(
-            location=_unit_key(profile, role, "accumulator_bits"),
+            location=unit_key(profile, role, "accumulator_bits"),
             message=f"{mac.accumulator_bits} bits hold {in_words(limit // max(high, -low, 1))} products of {names} "
             f"in the worst case, but {what} has {in_words(products)}: then the sum {at_limit}; {needed} bits hold "
             f"any such sum, up to {in_words(products * max(high, -low))}",
@@ -95,7 +95,7 @@ def _integer_accumulator(
         moved = max(min(needed, inner) - mac.truncated_bits, 1)
         if moved > mac.result_bits:
             yield Remark(
-                location=_unit_key(profile, role, "outer_bits"),
+                location=unit_key(profile, role, "outer_bits"),
                 message=f"the outer accumulator of {mac.result_bits} bits is narrower than the sum of one chunk of "
                 f"{names}, {moved} bits: then it {at_limit}; give it {moved} bits and one more for each doubling of "
                 "the number of chunks",
@@ -111,7 +111,7 @@ def _float_accumulator(
     scaled = not any(isinstance(quantizer.scale, FixedScale) for quantizer in (spec.lhs, spec.rhs))
     if scaled and largest > mac.accumulator.max_value:
         yield Remark(
-            location=_unit_key(profile, role, "accumulator"),
+            location=unit_key(profile, role, "accumulator"),
             message=f"{mac.accumulator} ends at {in_words(mac.accumulator.max_value)}, below the largest product of "
             f"{names}, {largest:.4g}: a single product becomes "
             f"{'its largest value' if mac.rounding.overflow == 'saturate' else 'infinite'}; a wider exponent "
@@ -120,14 +120,14 @@ def _float_accumulator(
     swamped = 2 ** (mac.accumulator.mantissa_bits + 1)
     if products > swamped and not (mac.rounding.is_stochastic or mac.kahan or mac.order == "tree"):
         yield Remark(
-            location=_unit_key(profile, role, "accumulator"),
+            location=unit_key(profile, role, "accumulator"),
             message=f"{mac.accumulator} stops growing after {in_words(swamped)} equal products, and {what} has "
             f"{in_words(products)}: chunks of at most {in_words(swamped)}, stochastic rounding or a longer mantissa "
             "keep them",
         )
 
 
-def _unit_key(profile: HardwareProfile, role: str, key: str) -> tuple[str, ...]:
+def unit_key(profile: HardwareProfile, role: str, key: str) -> tuple[str, ...]:
     """Where a key of a role's MAC unit stands, or would stand."""
     own = getattr(profile.arithmetic, role)
     for table, path in ((own, ("arithmetic", role)), (profile.arithmetic, ("arithmetic",))):
@@ -142,6 +142,13 @@ def _random_bits(profile: HardwareProfile) -> Iterator[Remark]:
     asked = random_bits_asked(profile)
     drawn = profile.vector.random_bits_per_cycle
     location = ("vector", "random_bits_per_cycle")
+    if asked and not drawn and "operations_per_random_word" not in profile.vector.model_fields_set:
+        yield Remark(
+            location=location,
+            message="0 although [arithmetic] rounds stochastically: the vector unit computes the random bits, in "
+            f"{profile.vector.operations_per_random_word} operations for each 32; give the bits that a unit of their "
+            "own draws in a cycle, or operations_per_random_word if there is none",
+        )
     if drawn and not asked:
         yield Remark(
             location=location,

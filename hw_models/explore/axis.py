@@ -12,6 +12,9 @@ from hw_models.load import ProfileError
 
 Value = int | float | bool | str
 
+#: More points than these would take hours, and memory for each of them.
+MOST_POINTS = 1_000_000
+
 #: Keys and values of one point of a grid.
 Settings = tuple[tuple[str, Value], ...]
 
@@ -66,10 +69,16 @@ def grid(axes: Sequence[Axis]) -> list[Settings]:
     """Every combination of the axes' values; the last axis runs fastest.
 
     Raises:
-        ProfileError: A key on two axes.
+        ProfileError: A key on two axes, or more than `MOST_POINTS` points.
     """
     keys = [axis.key for axis in axes]
     for key in keys:
         if keys.count(key) > 1:
             raise ProfileError(f"{key} is swept more than once: give all its values in one place")
+    points = math.prod(len(axis.values) for axis in axes)
+    if points > MOST_POINTS:
+        sizes = " x ".join(str(len(axis.values)) for axis in axes)
+        raise ProfileError(
+            f"a sweep has at most {MOST_POINTS:,} points, got {sizes} = {points:,}: give fewer values"
+        )
     return [tuple(zip(keys, values, strict=True)) for values in itertools.product(*(a.values for a in axes))]

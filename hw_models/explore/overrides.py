@@ -17,6 +17,7 @@ from hw_models.load import ProfileError
 from hw_models.profile import HardwareProfile
 from hw_models.schema.base import Sourced
 from hw_models.schema.memory import OffChip, OnChip
+from lowbit_sim.config.tables import KeyedError
 from lowbit_sim.numerics.suggest import unknown
 
 SOURCE = "assumption: set by an override"
@@ -153,8 +154,10 @@ def _has_no_checks(table: BaseModel) -> bool:
 
 
 def _message(error: dict[str, Any], path: tuple[str, ...]) -> str:
-    key = ".".join((*path, *map(str, error["loc"])))
+    cause = error["ctx"]["error"] if error["type"] == "value_error" else None
+    inside = cause.key if isinstance(cause, KeyedError) else ()
+    key = ".".join(map(str, (*path, *error["loc"], *inside)))
     # A check of ours carries its own words; pydantic would put "Value error" in front of them.
-    reason = str(error["ctx"]["error"]) if error["type"] == "value_error" else error["msg"]
+    reason = error["msg"] if cause is None else str(cause)
     shown = "" if isinstance(error["input"], dict | BaseModel) else f" = {error['input']!r}"
     return f"{key}{shown}: {reason}" if key else reason

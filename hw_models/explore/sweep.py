@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from hw_models.area import array_area_mm2
 from hw_models.explore.axis import Axis, Settings, grid
 from hw_models.explore.overrides import check_key, with_overrides
-from hw_models.explore.total import CondensedTrace, condensed, total_cost
+from hw_models.explore.total import CondensedTrace, condensed, total_cost, total_notes
 from hw_models.load import ProfileError
 from hw_models.mapping.search import Objective
 from hw_models.operands import UnsupportedOperandError
@@ -47,6 +47,7 @@ class SweepPoint:
         cycles, seconds, utilization, dram_bytes: Of the whole workload.
         energy_low_pj, energy_pj, energy_high_pj: Its energy in pJ: lowest, nominal and highest.
         area_mm2: Of the multiply-accumulate arrays, where the profile tells.
+        notes: Where what ran differs from what the machine does, as a report has them.
         refusal: Why there is no cost, or "". All figures are 0 then.
     """
 
@@ -59,6 +60,7 @@ class SweepPoint:
     utilization: float = 0.0
     dram_bytes: int = 0
     area_mm2: float | None = None
+    notes: tuple[str, ...] = ()
     refusal: str = ""
 
     @property
@@ -173,6 +175,7 @@ class _Pricer:
             utilization=cost.utilization,
             dram_bytes=cost.dram_bytes,
             area_mm2=array_area_mm2(machine),
+            notes=total_notes(trace, machine),
         )
 
 

@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 
 from hw_models.cost import Cost, Sum
 from hw_models.estimate import estimate
-from hw_models.footprint import footprint_of
+from hw_models.footprint import Footprint, footprint_of
 from hw_models.fusion import fused
 from hw_models.gemm_cost import priced_gemm
 from hw_models.interconnect_cost import all_reduce_cost
 from hw_models.mapping.search import Objective
+from hw_models.notes import footprint_notes, gemm_notes, vector_notes
+from hw_models.operands import gemm_modes
 from hw_models.pricing import Pricing
 from hw_models.profile import HardwareProfile
 from hw_models.vector_cost import vector_cost
@@ -31,13 +33,15 @@ class CondensedTrace:
         trace: All events in order.
         counts: Each different event, and how many of it there are.
         fused: The same where neighbours are fused.
-        gradient_bytes: Bytes of all gradients.
+        footprint: Bytes that training keeps.
+        numerics: An event of each kind of numerics: notes do not depend on sizes.
     """
 
     trace: WorkloadTrace
     counts: tuple[tuple[Event, int], ...]
     fused: tuple[tuple[Event, int], ...]
-    gradient_bytes: int
+    footprint: Footprint
+    numerics: tuple[Event, ...]
 
 
 def condensed(trace: WorkloadTrace) -> CondensedTrace:
@@ -46,7 +50,8 @@ def condensed(trace: WorkloadTrace) -> CondensedTrace:
         trace=trace,
         counts=_counted(trace),
         fused=_counted(fused(trace)),
-        gradient_bytes=footprint_of(trace).gradients,
+        footprint=footprint_of(trace),
+        numerics=tuple({_numerics(event): event for event in reversed(trace.events)}.values())[::-1],
     )
 
 
@@ -59,6 +64,28 @@ def _anywhere(event: Event) -> Event:
     if isinstance(event, GemmEvent):
         return replace(event, layer="", additions=0, overflows=0, backend="")
     return replace(event, layer="", role="overhead", clipped=None, underflowed=None)
+
+
+def _numerics(event: Event) -> tuple[object, ...]:
+    if not isinstance(event, GemmEvent):
+        return (bool(event.random_bits),)
+    accumulator = (event.accumulator_bits, event.outer_bits, event.chunk, event.overflow)
+    return (event.role, event.lhs, event.rhs, *accumulator, event.conv and event.conv.stride)
+
+
+def total_notes(trace: CondensedTrace, profile: HardwareProfile) -> tuple[str, ...]:
+    """The notes of `estimate`: where what ran differs from what the machine does, each once.
+
+    Raises:
+        UnsupportedOperandError, ValueError: As `total_cost`.
+    """
+    notes: dict[str, None] = {}
+    for event in trace.numerics:
+        if isinstance(event, GemmEvent):
+            notes.update(dict.fromkeys(gemm_notes(event, profile, gemm_modes(event, profile))))
+        else:
+            notes.update(dict.fromkeys(vector_notes(event, profile)))
+    return (*notes, *footprint_notes(trace.footprint, profile))
 
 
 def total_cost(
@@ -83,5 +110,5 @@ def total_cost(
     for event, count in trace.fused if profile.vector.fuses else trace.counts:
         is_gemm = isinstance(event, GemmEvent)
         whole.add(priced_gemm(event, pricing).cost if is_gemm else vector_cost(event, pricing), count)
-    whole.add(all_reduce_cost(trace.gradient_bytes, devices, pricing))
+    whole.add(all_reduce_cost(trace.footprint.gradients, devices, pricing))
     return whole.cost(pricing.energies.static)

@@ -215,7 +215,7 @@ def _array_side(gemm, work, holds, outer, inner, outside, base):
     at = _outwards(holds, -1, 2, outside)
     base[0, at] += (work[8] + split) * gemm[5]
     base[1, at] += (work[7] + split) * gemm[5]
-    return math.ceil(work[0] * work[1] / work[9]) * fold + work[0] * work[12]
+    return math.ceil(work[0] * work[1] / work[9]) * fold + work[12]
 
 
 @numba.njit(cache=True)
@@ -346,6 +346,8 @@ def search(
         a, b = gemm[_OWN[operand, 0]], gemm[_OWN[operand, 1]]
         counts[:, operand, 2] = _elements(gemm, region, operand, a, b)
     looked = 0
+    # A tensor's tiles may cover less of it in all where they are smaller, see `search`.
+    every_k = stages == 1 and region[0] >= 0.0
     inner, outer = tiles[0], tiles[1]
     # The largest reductions first: the best mapping is mostly among them, and then bounds the others.
     for smaller in range(k_sizes.shape[0] if stages == 2 else 1):
@@ -388,58 +390,68 @@ def search(
                             if inner_k[m0, n0] < 0:
                                 continue
                             inner[0], inner[1] = m_sizes[m0], n_sizes[n0]
-                            inner[2] = k_sizes[min(inner_k[m0, n0], k1)]
-                            looked += 1
-                            compute = _array_side(gemm, work, holds, outer, inner, outside, base)
-                            if bound and objective == 0 and compute > best[0]:
-                                continue
-                            _set_kinds(gemm, region, holds, 0, outer, inner, kinds_0, counts_0)
-                            if bound:
-                                _set_crossed(
-                                    gemm, holds, 0, kinds_0, counts_0, asked_outside, places[0], True, crossed
-                                )
-                                _set_cost(
-                                    gemm,
-                                    work,
-                                    compute,
-                                    crossed,
-                                    holds,
-                                    levels,
-                                    dram,
-                                    base,
-                                    moved,
-                                    waits,
-                                    least,
-                                )
-                                if not _better(objective, least, best):
+                            top = min(inner_k[m0, n0], k1)
+                            for k0 in range(top, -1 if every_k else top - 1, -1):
+                                inner[2] = k_sizes[k0]
+                                looked += 1
+                                compute = _array_side(gemm, work, holds, outer, inner, outside, base)
+                                if bound and objective == 0 and compute > best[0]:
                                     continue
-                            for o0 in range(orders.shape[0]):
-                                _set_crossed(
-                                    gemm,
-                                    holds,
-                                    0,
-                                    kinds_0,
-                                    counts_0,
-                                    asked_outside,
-                                    places[o0],
-                                    False,
-                                    crossed,
-                                )
-                                _set_cost(
-                                    gemm,
-                                    work,
-                                    compute,
-                                    crossed,
-                                    holds,
-                                    levels,
-                                    dram,
-                                    base,
-                                    moved,
-                                    waits,
-                                    cost,
-                                )
-                                if _better(objective, cost, best):
-                                    best[:] = cost
-                                    best_tiles[:] = tiles
-                                    best_orders[0], best_orders[1] = o0, o1
+                                _set_kinds(gemm, region, holds, 0, outer, inner, kinds_0, counts_0)
+                                if bound:
+                                    _set_crossed(
+                                        gemm,
+                                        holds,
+                                        0,
+                                        kinds_0,
+                                        counts_0,
+                                        asked_outside,
+                                        places[0],
+                                        True,
+                                        crossed,
+                                    )
+                                    _set_cost(
+                                        gemm,
+                                        work,
+                                        compute,
+                                        crossed,
+                                        holds,
+                                        levels,
+                                        dram,
+                                        base,
+                                        moved,
+                                        waits,
+                                        least,
+                                    )
+                                    if not _better(objective, least, best):
+                                        continue
+                                for o0 in range(orders.shape[0]):
+                                    _set_crossed(
+                                        gemm,
+                                        holds,
+                                        0,
+                                        kinds_0,
+                                        counts_0,
+                                        asked_outside,
+                                        places[o0],
+                                        False,
+                                        crossed,
+                                    )
+                                    _set_cost(
+                                        gemm,
+                                        work,
+                                        compute,
+                                        crossed,
+                                        holds,
+                                        levels,
+                                        dram,
+                                        base,
+                                        moved,
+                                        waits,
+                                        cost,
+                                    )
+                                    if _better(objective, cost, best):
+                                        best[:] = cost
+                                        best_tiles[:] = tiles
+                                        best_orders[0], best_orders[1] = o0, o1
     return best_tiles, best_orders, looked

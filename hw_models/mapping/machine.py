@@ -44,7 +44,7 @@ class Memories:
         frequency_hz: Clock.
         dram_read_pj_per_bit, dram_write_pj_per_bit: Nominal energy of the memory outside.
         arrays: Equal arrays.
-        startup_cycles: Cycles before the first fold of a GEMM.
+        startup_cycles: Cycles before the first fold of an event's GEMMs.
         static_pj_per_cycle: Energy that a cycle takes whatever happens in it.
     """
 

@@ -2,8 +2,9 @@
 
 Exhaustive over the candidates of every stage and the orders of its loops, the stages jointly, but that the tile of
 the reduction next to the array is the largest that fits beside those of M and N, since a larger one moves no more
-(fewer partial sums, fewer halos). For plain GEMMs a larger memory is therefore never worse; where the tiles of a
-convolution's window end between channels, a larger one may cover more of them in all, by a percent or two.
+(fewer partial sums, fewer halos). A convolution's tiles are an exception: where they end between channels, smaller
+ones may cover less of the tensor in all. On machines of one stage all of them are therefore tried, so that a larger
+memory is never worse; on machines of two stages it can be, for convolutions.
 Equal cycles are decided by energy, then by bits at the memory outside; equal energies by cycles; then the first
 candidate wins. Tiles that can't be better in any order are left out by a bound.
 """

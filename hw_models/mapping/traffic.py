@@ -289,7 +289,7 @@ def compute_cycles(problem: Problem, memories: Memories, tiling: Tiling) -> int:
     """Cycles of the arrays for all equal GEMMs."""
     work = problem.work
     fold = sum(many * work.fold_cycles(steps) for steps, many in time_parts(problem, tiling))
-    return ceil_div(work.count * work.folds, memories.arrays) * fold + work.count * memories.startup_cycles
+    return ceil_div(work.count * work.folds, memories.arrays) * fold + memories.startup_cycles
 
 
 def _unbuffered_cycles(memories: Memories, moved: dict[tuple[str, str], int], count: int) -> dict[str, int]:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from hw_models.schema.base import FigureValue, Sourced, as_tuple
+from lowbit_sim.config.tables import KeyedError
 
 #: The systolic dataflows keep weights, outputs or inputs in the array; "rs" keeps rows of a convolution
 #: (Eyeriss); "spatial" broadcasts operands to adder trees and has no skew (NVDLA, Ethos-U).
@@ -43,10 +44,14 @@ class Mode(Sourced):
 
     @model_validator(mode="after")
     def _own_energy_unless_integer(self) -> Mode:
-        for key in ("multiply_pj", "add_pj"):
-            if (getattr(self, key) is None) != (self.kind == "integer"):
-                raise ValueError(
-                    f"{key} is given for kind = 'float' and 'log' and only there (kind is {self.kind!r})"
+        keys = ("multiply_pj", "add_pj")
+        missing = [key for key in keys if getattr(self, key) is None]
+        if self.kind != "integer" and missing:
+            raise ValueError(f"{' and '.join(missing)} missing: needed for kind = {self.kind!r}")
+        for key in keys if self.kind == "integer" else ():
+            if key not in missing:
+                raise KeyedError(
+                    (key,), "is for kind = 'float' and 'log'; an integer mode's energy follows from [energy]"
                 )
         return self
 
@@ -99,21 +104,25 @@ class Array(Sourced):
         if not self.modes:
             raise ValueError("modes is empty: an array multiplies at least one operand width")
         seen = [(m.kind, m.operand_bits) for m in self.modes]
-        for mode in seen:
-            if seen.count(mode) > 1:
-                raise ValueError(f"modes has {mode[0]} operand_bits = {mode[1]} more than once")
+        for index, mode in enumerate(seen):
+            if mode in seen[:index]:
+                raise KeyedError(
+                    ("modes", index, "operand_bits"),
+                    f"{mode[0]} operand_bits = {mode[1]} is given more than once: each mode has a width of its own",
+                )
         return self
 
     @model_validator(mode="after")
     def _keys_fit_the_dataflow(self) -> Array:
-        if self.dataflow != "spatial" and (self.pixel_rows, self.pixel_columns) != (1, 1):
-            raise ValueError(
-                f"pixel_rows and pixel_columns are for dataflow = 'spatial' (it is {self.dataflow!r})"
-            )
+        for key in ("pixel_rows", "pixel_columns"):
+            if self.dataflow != "spatial" and getattr(self, key) != 1:
+                raise KeyedError(
+                    (key,), f"is for dataflow = 'spatial' (it is {self.dataflow!r}): leave it out"
+                )
         if self.dataflow not in SYSTOLIC and self.loading == "hidden":
-            raise ValueError(
-                f"loading = 'hidden' is for the systolic dataflows ws, os and is: "
-                f"{self.dataflow!r} shows no loading anyway"
+            raise KeyedError(
+                ("loading",),
+                f"'hidden' is for the systolic dataflows ws, os and is: {self.dataflow!r} shows no loading anyway",
             )
         return self
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, NonNegativeFloat, StringConstraints, model_validator
 
-from lowbit_sim.config.tables import JsonForm, Strict
+from lowbit_sim.config.tables import JsonForm, KeyedError, Strict
 from lowbit_sim.numerics.suggest import unknown
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
@@ -41,7 +41,7 @@ class Sourced(Strict):
         known = set(type(self).model_fields) - {"source", "sources"}
         for key in self.sources:
             if key not in known:
-                raise ValueError(unknown("key under sources", key, known))
+                raise KeyedError(("sources", key), unknown("key under sources", key, known))
         return self
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from hw_models.schema.base import FigureValue, Sourced, as_tuple
-from lowbit_sim.config.tables import Strict
+from lowbit_sim.config.tables import KeyedError, Strict
 
 
 class ByWidth(Strict):
@@ -20,12 +20,13 @@ class ByWidth(Strict):
 
 def _ascend(name: str, entries: tuple[ByWidth, ...]) -> None:
     if not entries:
-        raise ValueError(f"{name} is empty: give the energy at one width at least")
-    for a, b in pairwise(entries):
+        raise KeyedError((name,), f"{name} is empty: give the energy at one width at least")
+    for index, (a, b) in enumerate(pairwise(entries), start=1):
         if a.bits >= b.bits or a.pj.nominal > b.pj.nominal:
-            raise ValueError(
+            raise KeyedError(
+                (name, index, "bits" if a.bits >= b.bits else "pj"),
                 f"{name} has ascending widths and energies, got {a.pj.nominal} pJ at {a.bits} bits "
-                f"before {b.pj.nominal} pJ at {b.bits} bits"
+                f"before {b.pj.nominal} pJ at {b.bits} bits",
             )
 
 

@@ -41,10 +41,15 @@ def table_at(root: type[BaseModel], location: tuple[str | int, ...]) -> type[Bas
 
 
 def values_of(field: FieldInfo) -> str:
-    """The values that a key takes, in words: "integer > 0", '"ws" or "os"', "true or false"; "" for tables."""
+    """The values that a key takes, in words: "integer > 0", '"ws" or "os"', "true or false",
+    'list of "lhs", "rhs"'; "" for tables.
+    """
     if nested_table(field) is Figure:
         return "number >= 0, or a figure"
     kind = _plain(field.annotation)
+    if get_origin(kind) is tuple and get_origin(_plain(get_args(kind)[0])) is Literal:
+        choices = get_args(_plain(get_args(kind)[0]))
+        return "list of " + ", ".join(f'"{choice}"' for choice in choices)
     if get_origin(kind) is Literal:
         return " or ".join(f'"{choice}"' for choice in get_args(kind))
     word = {bool: "true or false", int: "integer", float: "number", str: "text"}.get(kind, "")

@@ -7,12 +7,12 @@ operands lie side by side, in one *stage*; a level that holds what one of the st
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
 
 from hw_models.schema.base import FigureValue, Sourced, as_tuple
-from lowbit_sim.config.tables import Strict
+from lowbit_sim.config.tables import KeyedError, Strict
 
 OperandName = Literal["lhs", "rhs", "result"]
 OPERANDS: tuple[OperandName, ...] = ("lhs", "rhs", "result")
@@ -52,20 +52,25 @@ class OnChip(Sourced):
     @model_validator(mode="after")
     def _holds_something_once(self) -> OnChip:
         if not self.holds or len(set(self.holds)) < len(self.holds):
-            raise ValueError(f"holds names one or more of {', '.join(OPERANDS)}, each once; got {self.holds}")
+            got = ", ".join(self.holds) or "none"
+            raise KeyedError(("holds",), f"names one or more of {', '.join(OPERANDS)}, each once; got {got}")
         return self
 
     @model_validator(mode="after")
     def _accesses_ascend(self) -> OnChip:
         if not self.accesses:
-            raise ValueError("accesses is empty: give the energy of an access of at least one width")
-        for a, b in pairwise(self.accesses):
+            raise KeyedError(("accesses",), "is empty: give the energy of an access of at least one width")
+        for index, (a, b) in enumerate(pairwise(self.accesses), start=1):
             if a.bits >= b.bits:
-                raise ValueError(f"accesses have ascending widths, got {a.bits} before {b.bits} bits")
+                raise KeyedError(
+                    ("accesses", index, "bits"),
+                    f"accesses have ascending widths, got {a.bits} before {b.bits} bits",
+                )
             for key in ("read_pj", "write_pj"):
                 if getattr(a, key).nominal > getattr(b, key).nominal:
-                    raise ValueError(
-                        f"a wider access takes no less: {key} falls from {a.bits} to {b.bits} bits"
+                    raise KeyedError(
+                        ("accesses", index, key),
+                        f"a wider access takes no less: {key} falls from {a.bits} to {b.bits} bits",
                     )
         return self
 
@@ -98,6 +103,21 @@ class Memory(Strict):
 
     dram: OffChip = Field(description="the memory outside")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _dram_by_another_name(cls, table: Any) -> Any:
+        if not isinstance(table, dict) or "dram" in table:
+            return table
+        outside = set(OffChip.model_fields) - set(OnChip.model_fields)
+        for name, level in table.items():
+            if isinstance(level, dict) and outside & set(level):
+                raise KeyedError(
+                    (name,),
+                    "did you mean memory.dram? It has the keys of the memory outside, which is missing, and whose "
+                    "table is [memory.dram]",
+                )
+        return table
+
     @property
     def levels(self) -> dict[str, OnChip]:
         """The on-chip levels by name, from the array outwards."""
@@ -118,9 +138,14 @@ class Memory(Strict):
 
     @model_validator(mode="after")
     def _stages_can_be_searched(self) -> Memory:
-        if not 1 <= len(self.stages) <= MAX_STAGES:
-            raise ValueError(
-                f"between the array and the dram lie 1 to {MAX_STAGES} stages of memories, got "
-                f"{len(self.stages)}: {self.stages}; levels that hold different operands share a stage"
+        stages = self.stages
+        if not 1 <= len(stages) <= MAX_STAGES:
+            # The first level that is one too many, or the whole table.
+            key = stages[MAX_STAGES][:1] if stages else ()
+            in_order = ", then ".join(" + ".join(stage) for stage in stages)
+            raise KeyedError(
+                key,
+                f"between the array and the dram lie 1 to {MAX_STAGES} stages of memories, got {len(stages)}"
+                f"{in_order and ': '}{in_order}; levels that hold different operands share a stage",
             )
         return self

@@ -35,7 +35,7 @@ def points() -> list[Point]:
         exposed = systolic_cycles(M, N, K, array.rows, array.columns)
         note = "mostly start-up" if name == MOSTLY_STARTUP else ""
         for quantity, modelled, says in (
-            ("cycles", mapping.cycles, note),
+            ("cycles, mostly start-up" if note else "cycles", mapping.cycles, note),
             ("cycles, loading exposed", exposed, "not the profile's: for comparison"),
         ):
             found.append(

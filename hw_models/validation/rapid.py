@@ -19,6 +19,7 @@ from dataclasses import replace
 from functools import cache
 
 from hw_models.estimate import estimate
+from hw_models.explore.overrides import with_overrides
 from hw_models.load import load
 from hw_models.validation.data_files import silicon_rows
 from hw_models.validation.layers import resnet50
@@ -46,6 +47,8 @@ def sustained_percent(*, fused: bool) -> float:
         fused: Whether element-wise work is fused.
     """
     profile = load("rapid_hfp8")
+    if not fused:
+        profile = with_overrides(profile, {"vector.fuses": False})
     step = training_step([_batched(layer) for layer in resnet50()], profile, fused=fused)
     report = estimate(step, profile, devices=CHIPS)
     return 100 * report.utilization

@@ -7,7 +7,7 @@
 
 Columns come in any order; all but M, N and K may be left out, and SCALE-Sim's "Layer, M, N, K" is such a list.
 `count` is how many equal GEMMs there are, `role` which GEMM of a layer it is, `lhs` and `rhs` name formats in the
-place of the numerics' own.
+place of the numerics' own. A GEMM without a `layer` is called by its place: "line 3", or "[[gemm]] 2".
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def _entry(where: str, values: dict[str, Any]) -> Entry:
     if role is not None and role not in GEMM_ROLES:
         raise WorkloadError(f"{where}: {unknown('role', role, GEMM_ROLES)}")
     layer = Layer(
-        name=values.get("layer", ""),
+        name=values.get("layer") or where.rpartition(", ")[2],
         **{name: values[name] for name in SIZES},
         count=values.get("count", 1),
     )
@@ -146,7 +146,7 @@ def gemm_list_trace(entries: Sequence[Entry], spec: OpSpec | None, *, training: 
             if entry.role not in (None, "output") or entry.formats:
                 raise WorkloadError(
                     f"{entry.where}: a training step is derived from forward GEMMs in the machine's numerics: leave "
-                    "out role, lhs and rhs, or read the list without training"
+                    "out role, lhs and rhs, or price the GEMMs as they are, without training (--forward-only)"
                 )
         return step_trace([entry.layer for entry in entries], spec, training=True)
     trace = WorkloadTrace()

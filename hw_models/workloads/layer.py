@@ -2,16 +2,19 @@
 
 With x the input (activations of a product: the left factor), w the weight (the right factor) and g = dL/dy:
 
-| pass     | events, in this order                                                                              |
-|----------|----------------------------------------------------------------------------------------------------|
-| forward  | x and w quantised, the `output` GEMM, its sums converted to float32                                 |
-| backward | g quantised (once for both GEMMs, if it becomes the same codes), w quantised unless its codes are   |
-|          | kept, the `grad_input` GEMM and its conversion; x likewise, the `grad_weight` GEMM and its conversion |
+| pass     | events, in this order                                                                                |
+|----------|------------------------------------------------------------------------------------------------------|
+| forward  | x and w quantised, the `output` GEMM, its sums converted to float32, the bias added                  |
+| backward | the bias' gradient summed; g quantised (once for both GEMMs, if it becomes the same codes), w        |
+|          | quantised unless its codes are kept, the `grad_input` GEMM and its conversion; x likewise, the       |
+|          | `grad_weight` GEMM and its conversion                                                                |
 
 Quantising is the pass that finds the scale (unless the rule needs none), the random bits (if it rounds
-stochastically) and the conversion. An operand with blocks along the reduction, or with a transform, is quantised as
-the matrices that the array is fed, [M, K] and [N, K], for each GEMM anew. These are the events of the emulated layer,
-but for what only a run can tell: clipped, underflowed and overflowed elements, and the backend.
+stochastically) and the conversion; the scale that one tensor has for several draws is found once. An operand with
+blocks along the reduction, or with a transform, is quantised as the matrices that the array is fed, [M, K] and [N,
+K], for each GEMM anew. Sums that are float32 already, with no scale to multiply them (scales of blocks are part of
+the GEMM), are not converted. These are the events of the emulated layer, but for what only a run can tell: clipped,
+underflowed and overflowed elements, and the backend.
 """
 
 from __future__ import annotations
@@ -20,10 +23,11 @@ import math
 from dataclasses import dataclass, replace
 
 from hw_models.spec_event import spec_event
+from lowbit_sim.arith.float_mac import FloatMacUnit
 from lowbit_sim.arith.spec import GemmSpec, OpSpec
 from lowbit_sim.numerics.formats import BlockFormat
 from lowbit_sim.quant.quantizer import Quantizer
-from lowbit_sim.quant.scaling import reduces
+from lowbit_sim.quant.scaling import FixedScale, reduces
 from lowbit_sim.quant.transforms import HadamardTransform
 from lowbit_sim.trace import ConvGeometry, Event, GemmEvent, Role, VectorEvent
 
@@ -43,6 +47,7 @@ class Layer:
         weights: Whether the right factor is a parameter, which the update changes; else it is an activation.
         input_gradient: Whether the gradient of the input is needed: not by the first layer of a model.
         input_kept: Whether the real input stays in memory for another operator anyway.
+        bias: Whether a bias, one number for each of the count * N columns, is added to the result.
     """
 
     name: str
@@ -54,6 +59,7 @@ class Layer:
     weights: bool = True
     input_gradient: bool = True
     input_kept: bool = False
+    bias: bool = False
 
     def __post_init__(self) -> None:
         for what in ("M", "N", "K", "count"):
@@ -75,12 +81,13 @@ class Layer:
 
     @property
     def elements(self) -> dict[str, int]:
-        """Elements of the tensors x, w and g, in their own layouts."""
+        """Elements of the tensors x, w, g and the bias b, in their own layouts."""
         x = self.count * self.M * self.K
         if self.conv is not None:
             c = self.conv
             x = c.batch * c.in_channels * c.in_height * c.in_width
-        return {"x": x, "w": self.count * self.N * self.K, "g": self.count * self.M * self.N}
+        columns = self.count * self.N
+        return {"x": x, "w": columns * self.K, "g": columns * self.M, "b": columns if self.bias else 0}
 
 
 #: The tensors on the left and right of each role's GEMM.
@@ -114,21 +121,23 @@ def forward_events(layer: Layer, spec: OpSpec | None, *, training: bool = False)
     """
     spec = NATIVE if spec is None else spec
     kept = _kept_bytes(layer, spec) if training else 0
+    bias = [_addition(layer, layer.elements["g"])] if layer.bias else []
     if spec.output is None:
-        return [_gemm(layer, "output", None, kept)]
+        return [_gemm(layer, "output", None, kept), *bias]
     events = [e for side in (0, 1) for e in _operand(layer, "output", side, spec.output)]
-    return events + _product(layer, "output", spec.output, kept)
+    return [*events, *_product(layer, "output", spec.output, kept), *bias]
 
 
 def backward_events(layer: Layer, spec: OpSpec | None) -> list[Event]:
-    """The backward pass: the gradients of the weight and, if it is needed, of the input."""
+    """The backward pass: the gradients of the bias, of the weight and, if it is needed, of the input."""
     spec = NATIVE if spec is None else spec
-    events: list[Event] = []
+    events: list[Event] = [_addition(layer, layer.elements["b"])] if layer.bias else []
     for_input = spec.grad_input if layer.input_gradient else None
     if for_input is not None:
         events += _operand(layer, "grad_input", 0, for_input)
     if spec.grad_weight is not None and not _same_gradient(for_input, spec.grad_weight):
-        events += _operand(layer, "grad_weight", 0, spec.grad_weight)
+        known = _same_quantizer(for_input, spec.grad_weight) and not spec.grad_weight.lhs.is_stateful
+        events += _operand(layer, "grad_weight", 0, spec.grad_weight, known)
     if layer.input_gradient:
         events += _gradient(layer, "grad_input", spec, spec.grad_input)
     return events + _gradient(layer, "grad_weight", spec, spec.grad_weight)
@@ -168,23 +177,29 @@ def _reads_codes(op: OpSpec, role: Role) -> bool:
 
 def _same_gradient(for_input: GemmSpec | None, for_weight: GemmSpec) -> bool:
     """Whether g becomes the same codes for both backward GEMMs."""
+    return _same_quantizer(for_input, for_weight) and not for_weight.lhs.rounding.is_stochastic
+
+
+def _same_quantizer(for_input: GemmSpec | None, for_weight: GemmSpec) -> bool:
+    """Whether g is quantised in its own layout and alike for both, but for the random bits."""
     if for_input is None or for_input.transform is not None or for_weight.transform is not None:
         return False
-    lhs = for_weight.lhs
-    return lhs == for_input.lhs and not lhs.block and not lhs.rounding.is_stochastic
+    return for_weight.lhs == for_input.lhs and not for_weight.lhs.block
 
 
 def _after_layout(spec: GemmSpec, quantizer: Quantizer) -> bool:
     return bool(quantizer.block) or spec.transform is not None
 
 
-def _operand(layer: Layer, role: Role, side: int, spec: GemmSpec) -> list[Event]:
+def _operand(layer: Layer, role: Role, side: int, spec: GemmSpec, scale_known: bool = False) -> list[Event]:
     """A tensor quantised in its own layout; nothing yet if it is laid out before."""
     quantizer = spec.rhs if side else spec.lhs
     if _after_layout(spec, quantizer):
         return []
     elements = layer.elements[OPERANDS[role][side]]
-    return _quantize(layer, elements, 1, quantizer) * (1 if side else spec.samples)
+    once = _quantize(layer, elements, 1, quantizer)
+    again = once if quantizer.is_stateful else [e for e in once if e.kind != "scale_reduction"]
+    return [*(again if scale_known else once), *again * (0 if side else spec.samples - 1)]
 
 
 def _product(layer: Layer, role: Role, spec: GemmSpec, kept: int = 0) -> list[Event]:
@@ -204,13 +219,27 @@ def _product(layer: Layer, role: Role, spec: GemmSpec, kept: int = 0) -> list[Ev
         laid += _quantize(layer, rows[s] * padded, rows[s], (spec.lhs, spec.rhs)[s]) * layer.count
     results = layer.count * m * n
     gemm = _gemm(layer, role, spec, kept, additions=results * _additions(spec, padded))
-    width = 8 * FLOAT_BYTES if spec.block else gemm.outer_bits
-    convert = _vector(layer, "dequantize", results, math.ceil(results * width / 8), results * FLOAT_BYTES)
+    convert = _conversion(layer, spec, results, gemm.outer_bits)
     return [
         e
         for s in range(spec.samples)
-        for e in (*laid, gemm if not s else replace(gemm, kept_bytes=0), convert)
+        for e in (*laid, gemm if not s else replace(gemm, kept_bytes=0), *convert)
     ]
+
+
+def _conversion(layer: Layer, spec: GemmSpec, results: int, width: int) -> list[Event]:
+    """The pass that converts or scales sums of so many bits; none where they are the result as they are."""
+    as_they_are = isinstance(spec.mac, FloatMacUnit) or bool(spec.block)
+    as_they_are = as_they_are and width == 8 * FLOAT_BYTES
+    if as_they_are and all(q.block or q.scale == FixedScale(1.0) for q in (spec.lhs, spec.rhs)):
+        return []
+    return [_vector(layer, "dequantize", results, math.ceil(results * width / 8), results * FLOAT_BYTES)]
+
+
+def _addition(layer: Layer, written: int) -> VectorEvent:
+    """The addition of a bias, or the sum of its gradient: one pass over the result or over g."""
+    results = layer.elements["g"]
+    return _vector(layer, "activation", results, results * FLOAT_BYTES, written * FLOAT_BYTES)
 
 
 def _additions(spec: GemmSpec, reduction: int) -> int:
@@ -234,9 +263,10 @@ def _gemm(layer: Layer, role: Role, spec: GemmSpec | None, kept: int = 0, additi
     )
 
 
-def _quantize(layer: Layer, elements: int, rows: int, quantizer: Quantizer) -> list[Event]:
+def _quantize(layer: Layer, elements: int, rows: int, quantizer: Quantizer) -> list[VectorEvent]:
     """The passes that make codes of a tensor, or of a matrix with so many rows."""
-    read, events = elements * FLOAT_BYTES, []
+    read = elements * FLOAT_BYTES
+    events: list[VectorEvent] = []
     if reduces(quantizer.scale):
         events.append(_vector(layer, "scale_reduction", elements, read, 0))
     if quantizer.rounding.is_stochastic:

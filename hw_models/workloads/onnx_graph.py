@@ -76,7 +76,8 @@ def read_graph(path: Path, batch: int | None) -> Graph:
     Raises:
         FileNotFoundError: No such file.
         ModuleNotFoundError: The package `onnx` is not installed.
-        WorkloadError: Not an ONNX model, or one whose shapes contradict each other.
+        WorkloadError: Not an ONNX model, one whose shapes contradict each other, or a batch for a model whose inputs
+            all have another fixed size of the first axis.
     """
     try:
         import onnx
@@ -89,19 +90,30 @@ def read_graph(path: Path, batch: int | None) -> Graph:
     try:
         model = onnx.load(str(path), load_external_data=False)
         if batch is not None:
-            _set_batch(model, batch)
+            _set_batch(path, model, batch)
         model = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    except WorkloadError:
+        raise
     except Exception as error:  # onnx raises protobuf's, its own and RuntimeError
         raise WorkloadError(f"{path}: not an ONNX model that can be read: {error}") from None
     return _graph(path, model.graph, onnx.helper.get_attribute_value)
 
 
-def _set_batch(model: Any, batch: int) -> None:
+def _set_batch(path: Path, model: Any, batch: int) -> None:
+    """Give the open first axes of the inputs their size; a model without one must have that size already."""
     initialized = {tensor.name for tensor in model.graph.initializer}
-    for value in model.graph.input:
-        dims = value.type.tensor_type.shape.dim
-        if value.name not in initialized and dims and not dims[0].HasField("dim_value"):
-            dims[0].dim_value = batch
+    dims = {v.name: v.type.tensor_type.shape.dim for v in model.graph.input if v.name not in initialized}
+    firsts = {name: dim[0] for name, dim in dims.items() if dim}
+    open_axes = [axis for axis in firsts.values() if not axis.HasField("dim_value")]
+    fixed = {name: axis.dim_value for name, axis in firsts.items() if axis.HasField("dim_value")}
+    if not open_axes and batch not in fixed.values():
+        sizes = ", ".join(f"{name!r} has {size}" for name, size in fixed.items()) or "there is none"
+        raise WorkloadError(
+            f"{path}: a batch of {batch} needs an input whose first axis is open, but it is fixed: {sizes}. Export "
+            "the model with a dynamic first axis, or leave the batch (--batch) out"
+        )
+    for axis in open_axes:
+        axis.dim_value = batch
 
 
 def _graph(path: Path, graph: Any, attribute_value: Any) -> Graph:

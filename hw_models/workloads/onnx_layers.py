@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from hw_models.workloads.errors import WorkloadError
 from hw_models.workloads.layer import Layer, conv_layer
@@ -64,7 +65,8 @@ def layer_of(node: Node, graph: Graph, input_gradient: bool) -> Layer:
     Raises:
         WorkloadError: Shapes that are not known, or that no layer has.
     """
-    return {"Conv": _conv, "Gemm": _gemm, "MatMul": _matmul}[node.operator](node, graph, input_gradient)
+    layer = {"Conv": _conv, "Gemm": _gemm, "MatMul": _matmul}[node.operator](node, graph, input_gradient)
+    return replace(layer, bias=len(node.inputs) > 2 and bool(node.inputs[2]))  # an input left out has no name
 
 
 def pass_of(node: Node, graph: Graph) -> Pass | None:

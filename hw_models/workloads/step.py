@@ -25,8 +25,12 @@ def step_trace(layers: Sequence[Layer], spec: OpSpec | None, *, training: bool) 
     if training:
         for layer in reversed(layers):
             trace.events += backward_events(layer, spec)
-        trace.events.append(update_event(sum(layer.elements["w"] for layer in layers if layer.weights)))
+        trace.events.append(update_event(sum(map(_parameters, layers))))
     return trace
+
+
+def _parameters(layer: Layer) -> int:
+    return (layer.elements["w"] if layer.weights else 0) + layer.elements["b"]
 
 
 def update_event(parameters: int) -> VectorEvent:

@@ -33,7 +33,7 @@ def main() -> None:
     except ValueError as error:
         if not _is_users(error):
             raise
-        Console(stderr=True, soft_wrap=True).print(
+        Console(stderr=True, soft_wrap=True, emoji=False).print(
             f"Error: {error}", style="red", markup=False, highlight=False
         )
         sys.exit(USER_ERROR)

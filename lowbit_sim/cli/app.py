@@ -26,9 +26,14 @@ JsonFile = Annotated[
 
 
 def output() -> Console:
-    """Stdout; into a file or a pipe at the 100 columns that the tables are made for."""
-    console = Console()
-    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=TABLE_COLUMNS)
+    """Stdout; into a file or a pipe at the 100 columns that the tables are made for.
+
+    Without emoji: ":100:" in a message is line 100 of a file.
+    """
+    console = Console(emoji=False)
+    if console.is_terminal or "COLUMNS" in os.environ:
+        return console
+    return Console(width=TABLE_COLUMNS, emoji=False)
 
 
 def _print_version(wanted: bool) -> None:

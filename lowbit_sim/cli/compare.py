@@ -78,7 +78,7 @@ def _run_with_progress(study: Study, out: Path, data_root: Path | None) -> Outco
     from lowbit_sim.study.run import Progress as EpochEnd
     from lowbit_sim.study.run import run_study
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),

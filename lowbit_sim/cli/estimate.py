@@ -19,6 +19,9 @@ Sweep: lowbit-sim estimate --profile edge_npu --gemm 512,512,512 --sweep array.r
 #: Which figure the mappings are chosen by, and a sweep is sorted by.
 OBJECTIVES = ("cycles", "energy", "edp")
 
+#: What a roofline is written as, by its file's ending.
+ROOFLINE_ENDINGS = (".html", ".csv")
+
 _WHAT, _HOW, _OUT, _TRAINING = "What is priced", "How", "Output", "Training to an accuracy"
 
 
@@ -83,7 +86,9 @@ def estimate(
     devices: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Machines that train together, each with such a batch.", rich_help_panel=_HOW
+            min=1,
+            help="Machines that train together, each with such a batch; those of a record share its batch.",
+            rich_help_panel=_HOW,
         ),
     ] = None,
     sweep: Annotated[
@@ -143,7 +148,6 @@ def estimate(
     chosen = {"--model": model, "--gemm": gemm, "--workload": workload, "--record": record}
     what = _only_one(chosen)
     model_only = {"--data-shape": data_shape, "--classes": classes}
-    how = {"--format": format, "--objective": objective, "--devices": devices, "--sweep": sweep}
     views = {"--per-layer": per_layer, "--roofline": roofline}
     if what != "--model":
         _refuse_beside(what, model_only)
@@ -152,11 +156,18 @@ def estimate(
     if what not in ("--model", "--workload"):
         _refuse_beside(what, {"--batch": batch})
     if what == "--record":
-        _refuse_beside(what, how | views)
+        _refuse_beside(what, {"--format": format, "--sweep": sweep} | views)
+        _only_with_profile(profile, {"--objective": objective, "--devices": devices})
     else:
         _refuse_beside(what, {"--accuracy": accuracy, "--data-root": data_root})
     if sweep:
         _refuse_beside("--sweep", views)
+    if roofline is not None and roofline.suffix.lower() not in ROOFLINE_ENDINGS:
+        raise typer.BadParameter(
+            f"--roofline writes a page (.html) or its points (.csv): name it so, got {roofline}"
+        )
+    if objective not in (None, *OBJECTIVES):
+        raise typer.BadParameter(f"--objective is one of {', '.join(OBJECTIVES)}; got {objective!r}")
     for path in (csv, roofline, json):
         if path is not None:
             require_writable(path)
@@ -164,12 +175,13 @@ def estimate(
     if record is not None:
         if accuracy is None:
             raise typer.BadParameter("--record goes with --accuracy PERCENT, such as --accuracy 97")
-        estimating.train_to_accuracy(record, accuracy / 100, profile, data_root, output)
+        repricing = profile and estimating.Repricing(
+            profile=profile, data_root=data_root, objective=objective or "cycles", devices=devices or 1
+        )
+        estimating.train_to_accuracy(record, accuracy / 100, repricing or None, output)
         return
     if profile is None:
         raise typer.BadParameter("name the machine: --profile NAME|FILE (lowbit-sim profiles list)")
-    if objective not in (None, *OBJECTIVES):
-        raise typer.BadParameter(f"--objective is one of {', '.join(OBJECTIVES)}; got {objective!r}")
     source = _source(what, str(chosen[what]), format, forward_only, batch, data_shape, classes)
     question = estimating.Question(
         source=source, profile=profile, objective=objective or "cycles", devices=devices or 1
@@ -198,6 +210,16 @@ def _refuse_beside(chosen: str, options: dict[str, Any]) -> None:
         raise typer.BadParameter(f"{' and '.join(given)} {verb} no effect beside {chosen}: leave {them} out")
 
 
+def _only_with_profile(profile: str | None, options: dict[str, Any]) -> None:
+    """A record's costs are what they are; on a machine that is named its steps are priced anew."""
+    given = [option for option, value in options.items() if value is not None]
+    if given and profile is None:
+        raise typer.BadParameter(
+            f"{' and '.join(given)} beside --record: name the machine too (--profile NAME|FILE), on which the steps "
+            "are priced anew; the record's own costs can't change"
+        )
+
+
 def _source(
     what: str,
     value: str,
@@ -219,7 +241,9 @@ def _source(
 
 def _three(text: str, what: str) -> tuple[int, int, int]:
     parts = text.split(",")
-    if len(parts) != 3 or not all(part.strip().isdecimal() for part in parts):
-        raise typer.BadParameter(f"{what} is three whole numbers with commas between, got {text!r}")
+    if len(parts) != 3 or not all(part.strip().isdecimal() and int(part) >= 1 for part in parts):
+        raise typer.BadParameter(
+            f"{what} is three whole numbers, each at least 1, with commas between; got {text!r}"
+        )
     first, second, third = map(int, parts)
     return first, second, third

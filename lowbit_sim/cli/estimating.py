@@ -16,11 +16,12 @@ from hw_models.explore.roofline_plot import require_plotly, roofline_html
 from hw_models.explore.sweep import SweepPoint, sweep
 from hw_models.mapping.search import Objective
 from lowbit_sim.cli.app import output as table_console
+from lowbit_sim.cli.step_costs import step_costs
 from lowbit_sim.study import cost_table, layer_table, sweep_table, to_accuracy_table
 from lowbit_sim.study.errors import StudyError
 from lowbit_sim.study.records import write_json, write_text
-from lowbit_sim.study.repricing import read_record, repriced
-from lowbit_sim.study.to_accuracy import to_accuracy, to_accuracy_dict
+from lowbit_sim.study.repricing import read_record
+from lowbit_sim.study.to_accuracy import StepCost, to_accuracy, to_accuracy_dict
 from lowbit_sim.study.workload_source import WorkloadSource
 
 
@@ -46,7 +47,7 @@ class Question:
 
 def price(question: Question, output: Output) -> None:
     """One machine: the table of costs, and the views that were asked for."""
-    if output.roofline is not None and output.roofline.suffix != ".csv":
+    if output.roofline is not None and output.roofline.suffix.lower() != ".csv":
         require_plotly()  # before the work, not after it
     machine = _machine(question)
     trace = question.source.trace(machine)
@@ -59,7 +60,7 @@ def price(question: Question, output: Output) -> None:
         write_text(output.csv, layer_table.layer_csv(report))
     if output.roofline is not None:
         line = roofline(trace, machine, objective=question.objective)
-        as_csv = output.roofline.suffix == ".csv"
+        as_csv = output.roofline.suffix.lower() == ".csv"
         write_text(output.roofline, roofline_csv(line) if as_csv else roofline_html(line))
     if output.json is not None:
         write_json(output.json, report.to_dict())
@@ -82,10 +83,14 @@ def sweep_machines(question: Question, axes: list[str], output: Output) -> None:
 
 
 def _machine(question: Question) -> hw_models.HardwareProfile:
-    machine = hw_models.load(question.profile)
-    if question.devices > 1 and machine.interconnect is None:
+    return _linked(hw_models.load(question.profile), question.devices)
+
+
+def _linked(machine: hw_models.HardwareProfile, devices: int) -> hw_models.HardwareProfile:
+    """The machine, if it can train with so many of its kind."""
+    if devices > 1 and machine.interconnect is None:
         raise StudyError(
-            f"--devices {question.devices}: {machine.machine.name} has no [interconnect]; give its topology and its "
+            f"--devices {devices}: {machine.machine.name} has no [interconnect]; give its topology and its "
             "links, or leave --devices out"
         )
     return machine
@@ -97,7 +102,7 @@ def _sweep_with_progress(
     """Sweep under a progress bar on stderr, which stays quiet where that is no terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     columns = (TextColumn("machines"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task("", total=len(grid(axes)))
@@ -112,18 +117,43 @@ def _sweep_with_progress(
         )
 
 
-def train_to_accuracy(
-    record: Path, accuracy: float, profile: str | None, data_root: Path | None, output: Output
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Repricing:
+    """The machine that takes the place of a record's own ones, and how its steps are priced."""
+
+    profile: str
+    data_root: Path | None
+    objective: Objective
+    devices: int
+
+
+def train_to_accuracy(record: Path, accuracy: float, repricing: Repricing | None, output: Output) -> None:
     """The arms of a record: time and energy until they reach the accuracy."""
+    if not record.is_file():
+        raise StudyError(
+            f"can't read the record {record}: there is no such file; give what compare --json wrote, or the "
+            "result.json of a run folder"
+        )
     known = read_record(record)
-    costs = None
-    if profile is not None:
-        costs = repriced(known, hw_models.load(profile), folder=record.parent, data_root=data_root)
-    arms = to_accuracy(known, accuracy, costs)
-    title = f"{known.get('title', record.name)}: training to {100 * accuracy:g} % test accuracy"
+    costs = None if repricing is None else _new_costs(known, record.parent, repricing)
+    arms = to_accuracy(known, accuracy, costs, name=str(record))
+    together = (
+        f", {repricing.devices} machines share each batch" if repricing and repricing.devices > 1 else ""
+    )
+    title = f"{known.get('title', record.name)}: training to {100 * accuracy:g} % test accuracy{together}"
     table_console().print(to_accuracy_table.to_accuracy_table(arms, title))
     if output.csv is not None:
         write_text(output.csv, to_accuracy_table.to_accuracy_csv(arms))
     if output.json is not None:
         write_json(output.json, [to_accuracy_dict(arm) for arm in arms])
+
+
+def _new_costs(known: dict[str, Any], folder: Path, repricing: Repricing) -> dict[str, list[StepCost]]:
+    return step_costs(
+        known,
+        _linked(hw_models.load(repricing.profile), repricing.devices),
+        folder=folder,
+        data_root=repricing.data_root,
+        objective=repricing.objective,
+        devices=repricing.devices,
+    )

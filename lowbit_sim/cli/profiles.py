@@ -130,7 +130,7 @@ def _write(path: Path, text: str, mode: str) -> None:
         FileExistsError: In mode "x", a file that is there already.
         StudyError: A file that can't be written.
     """
-    from lowbit_sim.study.errors import StudyError
+    from lowbit_sim.study.records import cannot_write
 
     try:
         with path.open(mode, encoding="utf-8") as file:
@@ -138,4 +138,4 @@ def _write(path: Path, text: str, mode: str) -> None:
     except FileExistsError:
         raise
     except OSError as error:
-        raise StudyError(f"can't write {path}: {error}") from None
+        raise cannot_write(path, error) from None

@@ -32,8 +32,7 @@ def validate(
     from hw_models.validation.comparisons import comparisons
     from hw_models.validation.document import console_tables, markdown
     from hw_models.validation.table import to_json
-    from lowbit_sim.study.errors import StudyError
-    from lowbit_sim.study.records import write_json
+    from lowbit_sim.study.records import cannot_write, write_json
 
     try:
         chosen = comparisons(names)
@@ -43,7 +42,7 @@ def validate(
         try:
             out.write_text(markdown(chosen), encoding="utf-8")
         except OSError as error:
-            raise StudyError(f"can't write {out}: {error}") from None
+            raise cannot_write(out, error) from None
     if json is not None:
         write_json(json, to_json(chosen))
     console = output()

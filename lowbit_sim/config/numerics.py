@@ -12,6 +12,7 @@ from __future__ import annotations
 from lowbit_sim.arith.spec import GemmSpec, OpSpec
 from lowbit_sim.config.gemm_specs import gemm_spec, gradient_operands, reads_gradient
 from lowbit_sim.config.layer_tables import BACKWARD, GEMM_ROLES, LayerTable, refuse_two_macs
+from lowbit_sim.config.tables import KeyedError
 from lowbit_sim.nn.learned import check_learned
 from lowbit_sim.numerics.catalog import parse_format
 from lowbit_sim.numerics.formats import BlockFormat
@@ -60,7 +61,9 @@ def _refuse_with_gradient(table: LayerTable) -> None:
     """
     for key in ("gradient_rounding", "samples"):
         if getattr(table, key) is not None:
-            raise ValueError(f"{key} would have no effect beside gradient: write it into gradient's table")
+            raise KeyedError(
+                (key,), f"{key} would have no effect beside gradient: write it into gradient's table"
+            )
     given = table.transform is not None or table.own("grad_input").transform is not None
     if given and gradient_operands(table).transform is not None:
         raise ValueError("gradient brings a transform of its own: leave transform out")

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from lowbit_sim.config.tables import TableError
+from lowbit_sim.config.tables import KeyedError, TableError
 
 #: Keys and positions in lists, from the file's root.
 Location = tuple[str | int, ...]
@@ -56,6 +56,8 @@ def problems(error: ValidationError, root: type[BaseModel], place: Location = ()
         if isinstance(cause, TableError):
             yield from problems(cause.error, cause.model, (*place, *location))
             continue
+        if isinstance(cause, KeyedError):
+            location = (*location, *cause.key)
         yield Problem(
             location=(*place, *location),
             root=root,

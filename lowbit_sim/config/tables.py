@@ -46,6 +46,18 @@ class JsonForm:
 AnyTable = TypeVar("AnyTable", bound=Strict)
 
 
+class KeyedError(ValueError):
+    """What is wrong with one key of a table, found where the whole table is checked.
+
+    Attributes:
+        key: The key as a path inside the table.
+    """
+
+    def __init__(self, key: tuple[str | int, ...], reason: str) -> None:
+        super().__init__(reason)
+        self.key = key
+
+
 class TableError(ValueError):
     """What is wrong with a table that a validator has read by itself.
 

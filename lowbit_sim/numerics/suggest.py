@@ -5,16 +5,39 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-#: Names of which a list no longer is read to its end.
-_MANY = 20
+#: Names of which a list is still read: behind more of them the message names the nearest ones only.
+_MANY = 30
+
+#: The nearest names that stand in place of a long list.
+_NEAREST = 5
+
+#: Where the names are that are too many for a message, by what they name.
+_LISTED_IN = {"format": "docs/formats.md"}
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> str:
     """The message of an error for a name that is not among the known ones."""
     names = sorted(known)
+    if len(names) > _MANY:
+        hint = _hint(_nearest(name, names, _NEAREST))
+        return f"unknown {what} {name!r}{hint}{' ' if hint else '; '}{_where(what, names)}"
+    return f"unknown {what} {name!r}: known are {', '.join(names)}{_hint(_nearest(name, names, 1))}"
+
+
+def _nearest(name: object, names: list[str], count: int) -> list[str]:
+    """At most `count` names: those that begin with the name, the shortest first, then those that are spelt alike."""
     longer = sorted((known for known in names if name and known.startswith(str(name))), key=len)
-    nearest = longer or difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
-    if len(names) > _MANY and nearest:  # the hint would be lost behind them
-        return f"unknown {what} {name!r}; did you mean {nearest[0]!r}? Known are {', '.join(names)}"
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    return f"unknown {what} {name!r}: known are {', '.join(names)}{hint}"
+    alike = difflib.get_close_matches(str(name), names, n=count, cutoff=0.4)
+    return list(dict.fromkeys([*longer, *alike]))[:count]
+
+
+def _hint(nearest: list[str]) -> str:
+    if not nearest:
+        return ""
+    *others, last = map(repr, nearest)
+    return f"; did you mean {', '.join(others)}{' or ' if others else ''}{last}?"
+
+
+def _where(what: str, names: list[str]) -> str:
+    place = _LISTED_IN.get(what)
+    return f"{place} lists all {len(names)}" if place else f"{len(names)} are known"

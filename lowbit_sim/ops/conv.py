@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from lowbit_sim.arith.spec import OpSpec
+from lowbit_sim.ops.bias import add_bias
 from lowbit_sim.ops.billing import bills_itself
 from lowbit_sim.ops.contraction import Side
 from lowbit_sim.ops.emulated import emulated
@@ -181,8 +182,7 @@ def conv(
     batch = x if batched else x[None]
     layout = ConvContraction(x_shape=tuple(batch.shape), w_shape=tuple(weight.shape), window=window)
     y = emulated(batch, weight, layout, spec, at)
-    if bias is not None:
-        y = y + bias.to(torch.float32).reshape(-1, *(1,) * window.axes)
+    y = add_bias(y, bias, window.axes, at.layer)
     return (y if batched else y[0]).to(x.dtype)
 
 

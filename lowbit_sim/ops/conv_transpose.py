@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from lowbit_sim.arith.spec import OpSpec
+from lowbit_sim.ops.bias import add_bias
 from lowbit_sim.ops.billing import bills_itself
 from lowbit_sim.ops.contraction import Side
 from lowbit_sim.ops.conv import ConvContraction
@@ -145,6 +145,5 @@ def conv_transpose(
             f"{window.stride} along every axis"
         )
     y = emulated(batch, weight, TransposedConvContraction(inverse=inverse), spec, at)
-    if bias is not None:
-        y = y + bias.to(torch.float32).reshape(-1, *(1,) * axes)
+    y = add_bias(y, bias, axes, at.layer)
     return (y if batched else y[0]).to(x.dtype)

@@ -15,6 +15,7 @@ from lowbit_sim.arith.spec import GemmSpec
 from lowbit_sim.ops.contraction import Contraction, Side
 from lowbit_sim.ops.operand import FLOAT_BYTES, CallSite
 from lowbit_sim.quant.quantizer import Quantizer
+from lowbit_sim.quant.scaling import FixedScale
 from lowbit_sim.trace import GemmEvent, Operand, Role, VectorEvent, emit, recording
 
 
@@ -40,7 +41,7 @@ def emit_gemm(
     at: CallSite,
     kept_size: int = 0,
 ) -> None:
-    """Put one role's GEMMs on record, and the conversion of their sums to float32."""
+    """Put one role's GEMMs on record, and the conversion of their sums to float32 where there is one."""
     emit(
         replace(
             gemm_event(layout, role, spec, at.layer),
@@ -50,17 +51,35 @@ def emit_gemm(
             kept_bytes=kept_size,
         )
     )
+    if not converts_sums(spec):
+        return
     elements = sum(r.values.numel() for r in results)
-    width = FLOAT_BYTES * 8 if spec.block else accumulator_bits(spec)[1]
     emit(
         VectorEvent(
             kind="dequantize",
             elements=elements,
-            read_bytes=math.ceil(elements * width / 8),
+            read_bytes=math.ceil(elements * sums_bits(spec) / 8),
             write_bytes=elements * FLOAT_BYTES,
             layer=at.layer,
         )
     )
+
+
+def converts_sums(spec: GemmSpec) -> bool:
+    """Whether a pass over a GEMM's sums makes its result of them.
+
+    Integer sums become float32, and so do float sums of another width; a scale that is not 1 by construction
+    multiplies them. Float32 sums without a scale are the result as they are; scales of blocks are part of the GEMM.
+    """
+    if not spec.block and not isinstance(spec.mac, FloatMacUnit):
+        return True
+    scaled = any(not q.block and q.scale != FixedScale(1.0) for q in (spec.lhs, spec.rhs))
+    return scaled or sums_bits(spec) != FLOAT_BYTES * 8
+
+
+def sums_bits(spec: GemmSpec) -> int:
+    """Width of a GEMM's sums; with blocks of the sums across them."""
+    return spec.across.result_format.bits if spec.block else accumulator_bits(spec)[1]
 
 
 def _total(counts: Sequence[int | None]) -> int | None:

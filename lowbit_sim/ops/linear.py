@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from lowbit_sim.arith.spec import OpSpec
+from lowbit_sim.ops.bias import add_bias
 from lowbit_sim.ops.billing import bills_itself
 from lowbit_sim.ops.contraction import Side
 from lowbit_sim.ops.emulated import emulated
@@ -129,8 +130,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, spec: OpSpec, at: Cal
     rows = x.reshape(x.shape[:-1].numel(), x.shape[-1])  # [B, I]
     layout = MatrixContraction(rows=rows.shape[0], columns=weight.shape[0], inner=weight.shape[1])
     y = emulated(rows, weight, layout, spec, at)  # [B, O]
-    if bias is not None:
-        y = y + bias.to(torch.float32)
+    y = add_bias(y, bias, 0, at.layer)
     return y.reshape(*x.shape[:-1], weight.shape[0]).to(x.dtype)
 
 

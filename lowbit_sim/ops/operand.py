@@ -128,7 +128,14 @@ def operand_stream(role: Role, side: Side, at: CallSite, sample: int = 0, offset
 
 
 def quantize_operand(
-    x: Tensor, quantizer: Quantizer, role: Role, side: Side, at: CallSite, sample: int = 0, offset: int = 0
+    x: Tensor,
+    quantizer: Quantizer,
+    role: Role,
+    side: Side,
+    at: CallSite,
+    sample: int = 0,
+    offset: int = 0,
+    scale_known: bool = False,
 ) -> QTensor:
     """Quantise one operand of one GEMM.
 
@@ -140,6 +147,7 @@ def quantize_operand(
         at: Where it runs.
         sample: Which of several independent quantisations.
         offset: Index of the first element among those that draw from one stream.
+        scale_known: Whether the same scale was found for this tensor before, so that no pass for it is put on record.
 
     Raises:
         NotANumberError: x holds NaN; the message names the layer, the GEMM and the tensor.
@@ -165,12 +173,17 @@ def quantize_operand(
         if at.tallies is not None and counts is not None:
             at.tally(role).add_operand(side, counts)
         if recording():
-            emit_quantize(x.numel(), quantized, quantizer, at.layer, counts)
+            emit_quantize(x.numel(), quantized, quantizer, at.layer, counts, scale_known)
     return quantized
 
 
 def emit_quantize(
-    elements: int, quantized: QTensor, quantizer: Quantizer, layer: str, counts: OperandCounts | None = None
+    elements: int,
+    quantized: QTensor,
+    quantizer: Quantizer,
+    layer: str,
+    counts: OperandCounts | None = None,
+    scale_known: bool = False,
 ) -> None:
     """Put a quantisation on record: the reduction for its scale, its random bits and the conversion."""
 
@@ -191,7 +204,7 @@ def emit_quantize(
         )
 
     read = elements * FLOAT_BYTES
-    if reduces(quantizer.scale):
+    if reduces(quantizer.scale) and not scale_known:
         vector("scale_reduction", read, 0)
     if quantizer.rounding.is_stochastic:
         vector("random_bits", 0, 0, elements * quantizer.rounding.random_bits)
@@ -230,8 +243,12 @@ def after_layout(spec: GemmSpec, side: Side) -> bool:
     return bool(quantizer.block) or spec.transform is not None
 
 
-def operands(x: Tensor, spec: GemmSpec, role: Role, side: Side, at: CallSite) -> Operands:
+def operands(
+    x: Tensor, spec: GemmSpec, role: Role, side: Side, at: CallSite, scale_known: bool = False
+) -> Operands:
     """Quantise a tensor for one GEMM, or put it off until it is laid out.
+
+    Samples draw other bits but have one scale, which is found once unless each keeps a running one.
 
     Raises:
         NotANumberError: x holds NaN.
@@ -240,7 +257,13 @@ def operands(x: Tensor, spec: GemmSpec, role: Role, side: Side, at: CallSite) ->
         return Operands((), x)
     samples = spec.samples if side == "lhs" else 1
     quantizer: Quantizer = getattr(spec, side)
-    return Operands(tuple(quantize_operand(x, quantizer, role, side, at, s) for s in range(samples)))
+    again = not quantizer.is_stateful
+    return Operands(
+        tuple(
+            quantize_operand(x, quantizer, role, side, at, s, scale_known=scale_known or (s > 0 and again))
+            for s in range(samples)
+        )
+    )
 
 
 def kept(
@@ -270,7 +293,8 @@ def gradient_operands(
 ) -> tuple[Operands | None, Operands | None]:
     """grad_output as the operand of the grad_input and of the grad_weight GEMM.
 
-    Quantised once where both would find the same codes (see `kept`).
+    Quantised once where both would find the same codes (see `kept`). Where their random bits alone differ, the scale
+    is on record once.
 
     Args:
         g: grad_output, float32.
@@ -291,5 +315,6 @@ def gradient_operands(
         if reusable and same and not quantizer.rounding.is_stochastic:
             for_weight = for_input
         else:
-            for_weight = operands(g, spec.grad_weight, "grad_weight", "lhs", at)
+            known = reusable and same and not quantizer.is_stateful
+            for_weight = operands(g, spec.grad_weight, "grad_weight", "lhs", at, known)
     return for_input, for_weight

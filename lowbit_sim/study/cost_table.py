@@ -40,8 +40,10 @@ def cost_table(report: hw_models.CostReport, title: str) -> RenderableType:
 
 
 def energy_range(low_pj: float, high_pj: float) -> str:
-    """The two ends of an energy, the unit once where they share it: "15.2 - 96.4 mJ"."""
+    """The two ends of an energy, the unit once where they share it: "15.2 - 96.4 mJ"; "-" where they read alike."""
     low, high = (with_prefix(pj * _PJ, "J") for pj in (low_pj, high_pj))
+    if low == high:
+        return "-"
     unit = high.split()[1]
     return f"{low.removesuffix(f' {unit}')} - {high}"
 

@@ -200,7 +200,14 @@ def require_writable(path: Path) -> None:
         partial.touch()
         partial.unlink()
     except OSError as error:
-        raise StudyError(f"can't write {path}: {error}") from error
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> StudyError:
+    """The error of a file that the system refuses, by the file's own name and without the system's number."""
+    if not path.parent.exists():
+        return StudyError(f"can't write {path}: there is no folder {path.parent}; make it or name another")
+    return StudyError(f"can't write {path}: {error.strerror or error}")
 
 
 def _partial(path: Path) -> Path:
@@ -228,7 +235,7 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
         partial.replace(path)
     except OSError as error:
-        raise StudyError(f"can't write {path}: {error}") from error
+        raise cannot_write(path, error) from error
 
 
 def _plain(value: Any) -> Any:

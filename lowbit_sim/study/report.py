@@ -6,6 +6,7 @@ with. What can't be given is a dash, and a footnote says why.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -202,12 +203,20 @@ def _total(price: Price) -> str:
 
 
 def _range(price: Price) -> str:
-    """What published figures leave open, in the unit of the high end: "0.51-4.80 mJ"."""
+    """What published figures leave open, in the unit of the high end: "0.510-4.80 mJ"; a dash where nothing is."""
     if price.cost is None:
         return DASH
     low, high = price.cost.energy_low_pj, price.cost.energy_high_pj
+    if with_prefix(low * 1e-12) == with_prefix(high * 1e-12):
+        return DASH
     number, unit = with_prefix(high * 1e-12, "J").split(" ")
-    return f"{low / high * float(number) if high else 0:.2g}-{number} {unit}"
+    return f"{_three_digits(low / high * float(number))}-{number} {unit}"
+
+
+def _three_digits(value: float) -> str:
+    """A number below 1000 with three significant digits and no exponent: "0.0510"."""
+    decimals = 2 - math.floor(math.log10(value)) if value else 0
+    return f"{value:.{max(0, decimals)}f}"
 
 
 def _part(price: Price, role: Role) -> str:

@@ -104,7 +104,11 @@ def _spread(values: Sequence[int | None]) -> Spread | None:
 
 
 def to_accuracy(
-    record: Mapping[str, Any], accuracy: float, step_costs: Mapping[str, Sequence[StepCost]] | None = None
+    record: Mapping[str, Any],
+    accuracy: float,
+    step_costs: Mapping[str, Sequence[StepCost]] | None = None,
+    *,
+    name: str = "the file",
 ) -> list[ArmToAccuracy]:
     """When the arms of a record reach an accuracy, and what a step of each costs.
 
@@ -112,6 +116,7 @@ def to_accuracy(
         record: What `compare` wrote with --json, or its run folder's result.json.
         accuracy: The test accuracy to reach, 0 to 1.
         step_costs: Costs by arm in place of the record's own.
+        name: The record's file, for messages.
 
     Raises:
         StudyError: An accuracy that can't be, a record without runs or without costs, or no record.
@@ -128,9 +133,10 @@ def to_accuracy(
             for arm in arms
         ]
     except (KeyError, TypeError, IndexError) as error:
+        lacks = f"it has no {error.args[0]!r}" if isinstance(error, KeyError) else "its form is another"
         raise StudyError(
-            f"not a record of lowbit-sim compare ({type(error).__name__}: {error}): give what compare --json wrote, "
-            "or the result.json of its run folder"
+            f"{name} is not a record of lowbit-sim compare ({lacks}): give what compare --json wrote, or the "
+            "result.json of its run folder"
         ) from None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -26,13 +26,14 @@ def to_accuracy_table(arms: Sequence[ArmToAccuracy], title: str) -> RenderableTy
     table.add_column("arm", overflow="fold")
     table.add_column("machine", overflow="fold")
     for heading in ("seeds", "epochs", "steps", "time", "energy", "low - high"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for arm in arms:
         for cost in arm.step_costs:
             table.add_row(*map(Text, _cells(arm, cost)))
     table.caption = Text(
-        "Mean ± sample standard deviation over the seeds that reached the accuracy, after an epoch. Training steps "
-        "alone: no evaluation, no loading of data."
+        "Mean over the seeds that reached the accuracy, after an epoch; of the epochs with their sample standard "
+        "deviation, of which steps, time and energy have the same share. Training steps alone: no evaluation, no "
+        "loading of data."
     )
     refusals = dict.fromkeys(
         f"{arm.arm} on {cost.machine}: {cost.refusal}"
@@ -61,24 +62,26 @@ def _cells(arm: ArmToAccuracy, cost: StepCost) -> list[str]:
         arm.arm,
         cost.machine,
         seeds,
-        _plus_minus(arm.epochs, "{:.1f}".format),
-        _plus_minus(arm.steps, lambda steps: with_prefix(steps, smallest=0)),
-        _plus_minus(arm.times(cost.seconds) if priced else None, lambda s: with_prefix(s, "s")),
-        _plus_minus(arm.times(cost.energy_pj * _PJ) if priced else None, lambda j: with_prefix(j, "J")),
+        _plus_minus(arm.epochs),
+        _mean(arm.steps),
+        _mean(arm.times(cost.seconds) if priced else None, "s"),
+        _mean(arm.times(cost.energy_pj * _PJ) if priced else None, "J"),
         _range(arm, cost),
     ]
 
 
-def _plus_minus(spread: Spread | None, text: Callable[[float], str]) -> str:
-    """Mean and deviation, the unit once where they share it: "42.4 ± 11.1 ms"."""
+def _plus_minus(spread: Spread | None) -> str:
+    """Mean and deviation: "12.4 ± 1.1"."""
     if spread is None:
         return DASH
-    mean = text(spread.mean)
-    if spread.deviation is None:
-        return mean
-    deviation = text(spread.deviation)
-    _, space, unit = deviation.partition(" ")
-    return f"{mean.removesuffix(space + unit)} ± {deviation}"
+    return f"{spread.mean:.1f}" + ("" if spread.deviation is None else f" ± {spread.deviation:.1f}")
+
+
+def _mean(spread: Spread | None, unit: str = "") -> str:
+    """The mean alone: "42.4 ms", or a number of steps."""
+    if spread is None:
+        return DASH
+    return with_prefix(spread.mean, unit) if unit else with_prefix(spread.mean, smallest=0)
 
 
 def _range(arm: ArmToAccuracy, cost: StepCost) -> str:

@@ -55,7 +55,14 @@ def file(path: Path, format: str | None, *, training: bool, batch: int | None) -
         spec = price.machine_spec(machine, format)
         try:
             return read_workload(path, spec=spec, training=training, batch=batch)
-        except (WorkloadError, OSError, ModuleNotFoundError) as error:
+        except FileNotFoundError:
+            raise StudyError(
+                f"there is no file {path}: a workload is an ONNX model (.onnx), or a topology or list of GEMMs "
+                "(.csv, .toml)"
+            ) from None
+        except OSError as error:
+            raise StudyError(f"can't read {path}: {error.strerror or error}") from None
+        except (WorkloadError, ModuleNotFoundError) as error:
             raise StudyError(str(error)) from None
 
     return WorkloadSource(title=f"{what} of {path.name}{images}", trace=trace)

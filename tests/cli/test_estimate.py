@@ -38,8 +38,12 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         (["--profile", "tpu_v1", "--gemm", "1,2,3", "--json", "absent/c.json"], "can't write absent"),
         (["--profile", "tpu_v1", "--gemm", "1,2,3", "--csv", "absent/c.csv"], "can't write absent"),
         (["--profile", "tpu_v1", "--gemm", "1,2,3", "--roofline", "absent/c.html"], "can't write absent"),
-        (["--profile", "tpu_v1", "--workload", "absent.csv"], "absent.csv"),
-        (["--profile", "tpu_v1", "--workload", "absent.onnx"], "absent.onnx"),
+        (
+            ["--profile", "tpu_v1", "--gemm", "1,2,3", "--csv", "absent/c.csv"],
+            "can't write absent/c.csv: there is no folder absent; make it or name another\n",
+        ),
+        (["--profile", "tpu_v1", "--workload", "absent.csv"], "there is no file absent.csv: a workload is"),
+        (["--profile", "tpu_v1", "--workload", "absent.onnx"], "there is no file absent.onnx: a workload is"),
         (["--profile", "tpu_v1", "--workload", "absent.txt"], "a workload is a topology of convolutions"),
         (["--profile", "tpu_v1", "--gemm", "1,2,3", "--sweep", "array.row=8"], "did you mean 'rows'"),
         (["--profile", "tpu_v1", "--gemm", "1,2,3", "--sweep", "array.rows"], "KEY=VALUE,VALUE"),
@@ -51,7 +55,22 @@ def read_csv(path: Path) -> list[dict[str, str]]:
             ["--profile", "tpu_v1", "--gemm", "1,2,3", "--sweep", "array.rows=8", "--sweep", "array.rows=16"],
             "array.rows is swept more than once",
         ),
-        (["--record", "absent.json", "--accuracy", "97"], "can't read the record absent.json"),
+        (
+            [
+                "--profile",
+                "tpu_v1",
+                "--gemm",
+                "1,2,3",
+                "--sweep",
+                f"array.rows={','.join(map(str, range(1, 1101)))}",
+            ]
+            + ["--sweep", f"array.columns={','.join(map(str, range(1, 1001)))}"],
+            "a sweep has at most 1,000,000 points, got 1100 x 1000 = 1,100,000",
+        ),
+        (
+            ["--record", "absent.json", "--accuracy", "97"],
+            "can't read the record absent.json: there is no such file",
+        ),
         (["--record", RECORD, "--accuracy", "0"], "above 0 and at most 100 %, got 0 %"),
     ],
 )
@@ -75,7 +94,12 @@ def test_a_users_error_is_one_message_on_stderr_and_exit_code_2(
         (["--profile", "tpu_v1", "--gemm", "1,2,3", "--model", "mlp"], "got --model and --gemm"),
         (["--gemm", "1,2,3"], "name the machine: --profile"),
         (["--profile", "tpu_v1", "--gemm", "1,2"], "three whole numbers"),
-        (["--profile", "tpu_v1", "--gemm", "1,2,-3"], "three whole numbers"),
+        (["--profile", "tpu_v1", "--gemm", "1,2,-3"], "three whole numbers, each at least 1"),
+        (["--profile", "tpu_v1", "--gemm", "0,512,512"], "three whole numbers, each at least 1"),
+        (
+            ["--profile", "tpu_v1", "--gemm", "1,2,3", "--roofline", "x.png"],
+            "a page (.html) or its points (.csv)",
+        ),
         (["--profile", "tpu_v1", "--model", "mlp", "--data-shape", "a,b,c"], "three whole numbers"),
         (
             ["--profile", "tpu_v1", "--gemm", "1,2,3", "--classes", "3"],
@@ -92,7 +116,15 @@ def test_a_users_error_is_one_message_on_stderr_and_exit_code_2(
         (["--record", RECORD], "--record goes with --accuracy PERCENT"),
         (
             ["--record", RECORD, "--accuracy", "97", "--devices", "2"],
-            "--devices has no effect beside --record",
+            "--devices beside --record: name the machine too",
+        ),
+        (
+            ["--record", RECORD, "--accuracy", "97", "--objective", "speed", "--profile", "tpu_v1"],
+            "--objective is one of cycles",
+        ),
+        (
+            ["--record", RECORD, "--accuracy", "97", "--sweep", "array.rows=8"],
+            "--sweep has no effect beside --record",
         ),
         (
             ["--profile", "tpu_v1", "--gemm", "1,2,3", "--sweep", "array.rows=8", "--per-layer"],
@@ -258,6 +290,47 @@ def test_several_machines_train_together(monkeypatch, capsys, tmp_path):
         cycles[devices] = json.loads(file.read_text())["cycles"]
     assert "One of 8 machines that train together" in words(result)
     assert cycles["8"] > cycles["1"]
+
+
+def test_training_to_an_accuracy_on_several_machines(monkeypatch, capsys, tmp_path):
+    box = tmp_path / "box.toml"
+    box.write_text(hw_models.template("box") + LINKS)
+    seconds = {}
+    for devices in ("1", "8"):
+        file = tmp_path / f"{devices}.json"
+        options = ["--accuracy", "97", "--profile", str(box), "--devices", devices, "--objective", "energy"]
+        result = invoke("estimate", "--record", RECORD, *options, "--json", str(file))
+        assert result.exit_code == 0
+        seconds[devices] = json.loads(file.read_text())[0]["machines"][0]["step_seconds"]
+    assert "97 % test accuracy, 8 machines share each batch" in words(result)
+    assert seconds["8"] != seconds["1"]
+    box.write_text(hw_models.template("box"))
+    assert run_main(monkeypatch, "estimate", "--record", RECORD, *options) == 2
+    assert "--devices 8: box has no [interconnect]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"arms": None}, "r.json is not a record of lowbit-sim compare"),
+        ({"arms": ...}, "r.json is not a record of lowbit-sim compare (it has no 'arms')"),
+        ({"study": ...}, "does not hold its study, so there is no training step to price anew"),
+    ],
+    ids=["no list", "no arms", "no study"],
+)
+def test_a_record_without_what_is_needed_is_refused(monkeypatch, capsys, tmp_path, change, message):
+    record = json.loads(Path(RECORD).read_text()) | change
+    file = tmp_path / "r.json"
+    file.write_text(json.dumps({key: value for key, value in record.items() if value is not ...}))
+    profile = ["--profile", "edge_npu"] if "study" in change else []
+    assert run_main(monkeypatch, "estimate", "--record", str(file), "--accuracy", "97", *profile) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_sweep_tells_the_notes_of_its_machines_once(tmp_path):
+    axis = ["--sweep", "array.rows=8,16"]
+    result = invoke("estimate", "--profile", "tpu_v1", "--gemm", "8,8,8", "--format", "int4", *axis)
+    assert words(result).count("4-bit operands run and are stored in 8 bits") == 1
 
 
 TOPOLOGY = """Layer name, IFMAP Height, IFMAP Width, Filter Height, Filter Width, Channels, Num Filter, Strides,

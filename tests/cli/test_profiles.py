@@ -66,7 +66,7 @@ def test_a_file_that_can_not_be_written_is_a_users_error(monkeypatch, capsys, er
 
     monkeypatch.setattr(Path, "open", refuse)
     assert run_main(monkeypatch, "profiles", "new", "mine") == 2
-    assert capsys.readouterr().err == f"Error: can't write mine.toml: {error}\n"
+    assert capsys.readouterr().err == f"Error: can't write mine.toml: {error.strerror}\n"
 
 
 def test_check_tells_warnings_with_file_line_and_key_and_passes(folder):
@@ -81,6 +81,14 @@ def test_check_tells_warnings_with_file_line_and_key_and_passes(folder):
     )
     assert last == "mine.toml: 0 errors and 1 warning"
     assert invoke("profiles", "check", "mine.toml", "--strict").exit_code == 1
+
+
+def test_line_100_is_no_emoji(folder):
+    text = template("mine")
+    blank = 100 - text[: text.index("\nrows = 16") + 1].count("\n") - 1
+    assert blank > 0
+    (folder / "mine.toml").write_text("\n" * blank + text.replace("\nrows = 16", "\nrowz = 16"))
+    assert "mine.toml:100: error: array.rowz" in invoke("profiles", "check", "mine.toml").output
 
 
 def test_check_tells_errors_and_exits_with_2(folder):

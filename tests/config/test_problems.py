@@ -1,11 +1,12 @@
 """Errors of nested tables are found where they stand in the file."""
 
 import pytest
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from lowbit_sim.config.layer_tables import LayerTable
 from lowbit_sim.config.mac_config import FloatMacTable
 from lowbit_sim.config.problems import problems
+from lowbit_sim.config.tables import KeyedError, Strict
 
 
 def found(table):
@@ -52,3 +53,26 @@ def test_a_check_of_ours_speaks_in_its_own_words():
 def test_all_that_is_wrong_is_found():
     locations = [p.location for p in found({"format": "int9x", "chunk": "one", "samples": 0})]
     assert locations == [("arithmetic", "format"), ("arithmetic", "chunk"), ("arithmetic", "samples")]
+
+
+class Pair(Strict):
+    low: int
+    high: int
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Pair":
+        if self.low > self.high:
+            raise KeyedError(("high",), f"below low = {self.low}")
+        return self
+
+
+class Pairs(Strict):
+    pairs: dict[str, Pair]
+
+
+def test_a_check_of_a_whole_table_may_name_the_key():
+    with pytest.raises(ValidationError) as error:
+        Pairs.model_validate({"pairs": {"first": {"low": 2, "high": 1}}})
+    (problem,) = problems(error.value, Pairs)
+    assert problem.location == problem.inner == ("pairs", "first", "high")
+    assert problem.reason == "below low = 2"

@@ -39,6 +39,13 @@ def test_a_convolution_with_batch_norm_and_rectifier_by_hand():
     ) == [(0, 20), (40, 0), (0, 40), (0, 0), (40, 10)]
 
 
+def test_sums_that_need_no_conversion_are_taken_as_they_come():
+    float_sums = {"M": 2, "N": 5, "K": 8, "lhs": "bf16", "rhs": "bf16", "overflow": "float"}
+    assert moved(gemm(**float_sums), work("batch_norm", 80, 40)) == [(40, 40)]
+    assert moved(gemm(**float_sums, outer_bits=16), work("batch_norm", 80, 40)) == [(80, 40)]
+    assert moved(gemm(**float_sums, role="grad_weight"), work("batch_norm", 80, 40)) == [(80, 40)]
+
+
 def test_without_a_scale_to_find_the_quantiser_reads_nothing():
     assert moved(work("batch_norm", 80, 40), work("quantize", 40, 10)) == [(80, 0), (0, 10)]
 

@@ -9,6 +9,13 @@ import hw_models
 from hw_models import ProfileError
 from tests.hw_models.example import example, example_text, line_of_text
 
+SECOND_MODE = """[[array.modes]]
+source = "assumption: for the test"
+operand_bits = 8 # again
+macs_per_pe_per_cycle = 1
+
+"""
+
 
 def error_of(text: str) -> str:
     with pytest.raises(ProfileError) as error:
@@ -165,14 +172,15 @@ SRAM_BITS = "[[memory.sram.accesses]]\n# Width of an access in bits. [integer > 
         ),
         pytest.param(
             ("\noperand_bits = 8", "\noperand_bits = 8\nmultiply_pj = 0.1"),
-            "[[array.modes]]",
-            "array.modes.0: multiply_pj is given for kind = 'float' and 'log' and only there (kind is 'integer')",
+            "multiply_pj = 0.1",
+            "array.modes.0.multiply_pj: is for kind = 'float' and 'log'; an integer mode's energy follows from",
             id="energy of an integer mode",
         ),
         pytest.param(
             ("\nfrequency_hz =", '\nsources = { frequency = "data sheet" }\nfrequency_hz ='),
-            "[clock]",
-            "clock: unknown key under sources 'frequency': known are frequency_hz; did you mean 'frequency_hz'?",
+            "sources = { frequency",
+            "clock.sources.frequency: unknown key under sources 'frequency': known are frequency_hz; did you mean "
+            "'frequency_hz'?",
             id="source of no key",
         ),
         pytest.param(
@@ -201,9 +209,36 @@ SRAM_BITS = "[[memory.sram.accesses]]\n# Width of an access in bits. [integer > 
         ),
         pytest.param(
             ("\n[memory.dram]", "\n[memory.dramm]"),
-            "[memory.sram]",
-            "memory.dram: missing (the memory outside)",
-            id="no dram",
+            "[memory.dramm]",
+            "memory.dramm: did you mean memory.dram? It has the keys of the memory outside, which is missing",
+            id="misspelt dram",
+        ),
+        pytest.param(
+            ("#pixel_columns = 1", "pixel_columns = 2"),
+            "pixel_columns = 2",
+            "array.pixel_columns: is for dataflow = 'spatial' (it is 'ws'): leave it out",
+            id="pixels of a systolic array",
+        ),
+        pytest.param(
+            ("\n[vector]", f"\n{SECOND_MODE}[vector]"),
+            "operand_bits = 8 # again",
+            "array.modes.1.operand_bits: integer operand_bits = 8 is given more than once",
+            id="mode twice",
+        ),
+        pytest.param(
+            (
+                SRAM_BITS,
+                f"{SRAM_BITS} # first\nread_pj = 1.0\nwrite_pj = 1.0\n[[memory.sram.accesses]]\nbits = 32 #",
+            ),
+            "bits = 32 #",
+            "memory.sram.accesses.1.bits: accesses have ascending widths, got 64 before 32 bits",
+            id="descending accesses",
+        ),
+        pytest.param(
+            ("\ngradient_rounding =", '\ngradient = "luq"\ngradient_rounding ='),
+            "gradient_rounding = {",
+            "arithmetic.gradient_rounding: gradient_rounding would have no effect beside gradient",
+            id="gradient beside gradient_rounding",
         ),
     ],
 )
@@ -311,6 +346,25 @@ def test_a_path_is_read(tmp_path, convert):
     path = tmp_path / "mine.toml"
     path.write_text(example_text())
     assert hw_models.load(convert(path)) == example()
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(example_text(), encoding="utf-8-sig")
+    assert path.read_bytes().startswith(b"\xef\xbb\xbf")
+    assert hw_models.load(path) == example()
+
+
+def test_a_misspelt_dram_is_told_once():
+    (message,) = error_of(example_text(("\n[memory.dram]", "\n[memory.dramm]"))).splitlines()
+    assert "did you mean memory.dram?" in message
+
+
+def test_an_unknown_format_names_the_nearest_and_where_the_list_is():
+    message = error_of(example_text(('format = "int8"', 'format = "int88"')))
+    assert "unknown format 'int88'; did you mean 'int8', " in message
+    assert "docs/formats.md lists all " in message
+    assert "posit16" not in message
 
 
 def test_an_invalid_file_is_named(tmp_path):

@@ -38,7 +38,11 @@ def test_a_float_accumulator_is_compared_too():
     expected = (
         "output: ran with a 16-bit floating-point accumulator; the machine has a 32-bit wrapping accumulator"
     )
-    assert notes(gemm(accumulator_bits=16, outer_bits=16, overflow="float")) == (expected,)
+    assert notes(gemm(accumulator_bits=16, outer_bits=16, overflow="float")) == (
+        expected,
+        "output: sums in a 16-bit floating-point accumulator run in the 8-bit integer mode: their additions are "
+        "priced as integer ones of that width",
+    )
 
 
 FLOATS = (

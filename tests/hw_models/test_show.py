@@ -23,7 +23,7 @@ def test_the_machine_is_shown():
         "mine",
         "An 8-bit systolic array",
         "22 nm, 0.8 V, 1,000 MHz",
-        "16 x 16, ws",
+        "16 x 16, weight-stationary (ws)",
         "16 G operations/s",
         "integer, 8 bits",
         "0.512",

@@ -93,13 +93,13 @@ def test_numerics_sources_and_words():
     machine = summary(
         example(('dataflow = "ws"', 'dataflow = "os"'), ('#loading = "exposed"', 'loading = "hidden"'))
     )
-    assert machine.array == "16 x 16, os, double buffered"
+    assert machine.array == "16 x 16, output-stationary (os), double buffered"
     assert machine.numerics["grad_input"].startswith("int8 stochastic")
     assert machine.numerics["requantizer"] == "float"
     assert (machine.assumptions, machine.numbers) == (35, 35)
     assert machine.area_mm2 is None
     spatial = example(('dataflow = "ws"', 'dataflow = "spatial"'), ("#pixel_rows = 1", "pixel_rows = 4"))
-    assert summary(spatial).array == "16 x 16 x 4, spatial"
+    assert summary(spatial).array == "16 x 16 x 4, spatial (adder trees)"
     native = example(('format = "int8"', 'format = "int8"\ngrad_weight = { native = true }'))
     assert summary(native).numerics["grad_weight"] == "float32, natively"
 

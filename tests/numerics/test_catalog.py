@@ -46,12 +46,12 @@ def test_constants(constant, name: str) -> None:
     ("name", "nearest"),
     [("itn8", "int8"), ("fp8_e4m3", "fp8_e4m3fn"), ("bfloat16", "bf16"), ("e5m2", "fp8_e5m2")],
 )
-def test_unknown_name_lists_the_known_and_the_nearest(name: str, nearest: str) -> None:
+def test_unknown_name_names_the_nearest_and_where_all_are(name: str, nearest: str) -> None:
     with pytest.raises(ValueError, match="unknown format") as caught:
         parse_format(name)
     message = str(caught.value)
     assert repr(name) in message
-    assert all(known in message for known in CATALOG)
+    assert "docs/formats.md lists all" in message
     assert f"did you mean '{nearest}" in message
 
 

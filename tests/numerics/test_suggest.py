@@ -11,3 +11,19 @@ def test_lists_sorted_names_and_the_nearest() -> None:
 
 def test_far_names_get_no_guess() -> None:
     assert unknown("fruit", 42, iter(["pear", "apple"])) == "unknown fruit 42: known are apple, pear"
+
+
+def test_thirty_names_are_listed_and_more_are_not() -> None:
+    names = [f"name{i:02}" for i in range(31)]
+    assert unknown("fruit", "name3", names[:30]).startswith(
+        "unknown fruit 'name3': known are name00, name01, "
+    )
+    assert unknown("fruit", "name3", names) == "unknown fruit 'name3'; did you mean 'name30', " + (
+        "'name23', 'name13', 'name03' or 'name29'? 31 are known"
+    )
+
+
+def test_a_long_list_of_formats_names_its_page() -> None:
+    names = [f"int{i}" for i in range(40)]
+    assert unknown("format", "int3", names).endswith("? docs/formats.md lists all 40")
+    assert unknown("format", "xyz", names) == "unknown format 'xyz'; docs/formats.md lists all 40"

@@ -142,6 +142,32 @@ def test_vector_work_around_one_gemm() -> None:
     assert all(e.layer == "features.0" and e.role == "overhead" for e in trace.vectors)
 
 
+BF16, FP8 = lb.Quantizer(lb.parse_format("bf16"), scale=lb.FixedScale(1.0)), lb.Quantizer(lb.FP8_E5M2)
+BF16_SUMS = lb.FloatMacUnit(accumulator=lb.parse_format("bf16"))
+MX = lb.Quantizer(lb.parse_format("mxfp8_e4m3"))
+
+
+@pytest.mark.parametrize(
+    ("gemm", "read_bytes"),
+    [
+        (GemmSpec(BF16, BF16, lb.FloatMacUnit()), None),  # the float32 sums are the result
+        (GemmSpec(BF16, BF16, BF16_SUMS), 2),
+        (GemmSpec(BF16, FP8, lb.FloatMacUnit()), 4),  # times FP8's scale
+        (GemmSpec(MX, MX, lb.FloatMacUnit()), None),  # the scales of blocks are part of the GEMM
+        (GemmSpec(MX, FP8, lb.FloatMacUnit()), 4),  # that of a whole tensor is not
+        (GemmSpec(MX, MX, lb.FloatMacUnit(), across=BF16_SUMS), 2),
+        (GemmSpec(lb.Quantizer(lb.INT8, scale=lb.FixedScale(1.0)), lb.Quantizer(lb.INT8)), 4),
+    ],
+    ids=["bf16", "bf16_sums", "fp8_weight", "mx", "mx_and_fp8", "mx_bf16_sums", "int8"],
+)
+def test_only_sums_that_change_are_converted(gemm: GemmSpec, read_bytes: int | None) -> None:
+    with lb.record() as trace:
+        linear(X, W, None, replace(NATIVE, output=gemm), AT)
+    y = BATCH * OUTPUTS
+    found = [v for v in vectors(trace) if v[0] == "dequantize"]
+    assert found == ([] if read_bytes is None else [("dequantize", y, read_bytes * y, 4 * y, 0)])
+
+
 @pytest.mark.parametrize("record", [recorded_linear, lambda spec: recorded_conv(WINDOW, spec)])
 def test_kept_codes_are_quantised_once(record) -> None:
     kinds = [e.kind for e in record(SPEC).vectors]

@@ -66,7 +66,8 @@ def test_notes_are_below_and_the_title_is_no_markup():
 def test_a_range_has_its_unit_once_where_both_ends_share_it():
     assert energy_range(15.2e9, 96.4e9) == "15.2 - 96.4 mJ"
     assert energy_range(197e9, 1.31e12) == "197 mJ - 1.31 J"
-    assert energy_range(0, 0) == "0 - 0 J"
+    assert energy_range(0, 0) == "-"
+    assert energy_range(578.1e3, 578.2e3) == "-"
 
 
 def test_nothing_has_no_shares():

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -114,7 +115,29 @@ def test_the_range_of_an_energy_is_in_the_unit_of_its_high_end(four_arms):
     low, high = row(rendered(four_arms, width=160), "energy, range")[1].split("-")
     scale = {"mJ": 1e9, "µJ": 1e6}[high.split()[1]]
     assert float(high.split()[0]) * scale == pytest.approx(cost.energy_high_pj, rel=0.006)
-    assert float(low) * scale == pytest.approx(cost.energy_low_pj, rel=0.06)
+    assert float(low) * scale == pytest.approx(cost.energy_low_pj, rel=0.006)
+
+
+@pytest.mark.parametrize(
+    ("low_pj", "high_pj", "text"),
+    [
+        (2.14e9, 2.14e9, "-"),
+        (2.1e9, 2.14e9, "2.10-2.14 mJ"),
+        (0.05e9, 480e9, "0.0500-480 mJ"),
+        (0.0, 3e9, "0-3.00 mJ"),
+        (0.0, 0.0, "-"),
+    ],
+)
+def test_the_ends_of_a_range_have_equal_digits(four_arms, low_pj, high_pj, text):
+    first, *others = four_arms.arms
+    cost = SimpleNamespace(
+        **{name: getattr(first.prices[0].cost, name) for name in ("cycles", "energy_pj", "notes", "by_role")},
+        energy_low_pj=low_pj,
+        energy_high_pj=high_pj,
+    )
+    changed = replace(first, prices=(replace(first.prices[0], cost=cost), *first.prices[1:]))
+    shown = rendered(replace(four_arms, arms=(changed, *others)), width=160)
+    assert row(shown, "energy, range")[0] == text
 
 
 def test_native_arms_are_priced_and_the_models_note_on_them_is_a_footnote(four_arms):

@@ -1,10 +1,12 @@
 import csv
 import io
+from dataclasses import replace
 
+import pytest
 from rich.console import Console
 
 from hw_models.explore.sweep import SweepPoint
-from lowbit_sim.study.sweep_table import ROWS, best_first, sweep_csv, sweep_dict, sweep_table
+from lowbit_sim.study.sweep_table import ROWS, best_first, setting_text, sweep_csv, sweep_dict, sweep_table
 
 
 def point(rows: int, seconds: float = 1.0, energy_pj: float = 1e12, refusal: str = "") -> SweepPoint:
@@ -25,8 +27,8 @@ def point(rows: int, seconds: float = 1.0, energy_pj: float = 1e12, refusal: str
 POINTS = [point(8, 3.0, 1e12), point(16, 2.0, 4e12), point(0, refusal="rows is 0"), point(32, 2.5, 5e12)]
 
 
-def shown(points, objective="cycles") -> str:
-    console = Console(width=120, record=True, file=io.StringIO())
+def shown(points, objective="cycles", width=120) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
     console.print(sweep_table(points, "a sweep", objective))
     return console.export_text()
 
@@ -65,6 +67,50 @@ def test_long_sweeps_show_their_best_rows():
     shown_rows = [int(line.split("│")[2]) for line in text.splitlines() if line.startswith("│")]
     assert shown_rows == list(range(99, 99 - ROWS, -1))
     assert f"{ROWS} points by time, least first (100 points in all" in " ".join(text.split())
+
+
+def settings_point(notes: tuple[str, ...] = (), **settings) -> SweepPoint:
+    keys = tuple((key.replace("__", "."), value) for key, value in settings.items())
+    return replace(point(1), settings=keys, notes=notes)
+
+
+def test_a_number_is_never_broken_and_large_ones_have_prefixes():
+    points = [
+        settings_point(
+            memory__dram__bandwidth_bytes_per_second=bandwidth, array__rows=123456789, a__b=1, c=2.5
+        )
+        for bandwidth in (18_000_000_000, 19_200_000_000, 19_200_000_001)
+    ]
+    lines = shown(points, width=100).splitlines()
+    assert max(map(len, lines)) <= 100
+    for number in ("18 G", "19.2 G", "19200000001"):
+        [line] = [line for line in lines if f" {number} " in line]
+        assert "123456789" in line
+    assert not any("J s ┃" in line for line in lines)
+    assert "In the CSV alone, for want of room: J s." in " ".join(" ".join(lines).split())
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (18_000_000_000, "18 G"),
+        (999_999, "999999"),
+        (1 << 20, "1048576"),
+        (True, "True"),
+        ("ws", "ws"),
+        (0.5, "0.5"),
+    ],
+)
+def test_a_setting_in_words_is_exact(value, text):
+    assert setting_text(value) == text
+
+
+def test_notes_are_told_once_with_how_many_points_have_them():
+    points = [settings_point(("wide", "all"), a=1), settings_point(("all",), a=2)]
+    text = shown(points)
+    assert text.count("Note: all") == 1
+    assert "Note: wide (1 point)" in text
+    assert "Note: all (" not in text
 
 
 def test_equal_reasons_are_told_once_and_many_are_cut():

@@ -35,8 +35,8 @@ def record(*runs: dict[str, Any], prices=(STEP,)) -> dict[str, Any]:
     return {"arms": [{"name": "int8", "runs": list(runs), "prices": list(prices)}]}
 
 
-def shown(arms) -> str:
-    console = Console(width=120, record=True, file=io.StringIO())
+def shown(arms, width=120) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
     console.print(to_accuracy_table(arms, "to 90 %"))
     return console.export_text()
 
@@ -72,6 +72,15 @@ def test_one_seed_has_no_spread():
     assert arm.steps.deviation is None
     assert "1.0 ±" not in shown([arm])
     assert "1.0 ± 0.0" in shown(to_accuracy(record(run(0, 0.9), run(1, 0.9)), 0.9))
+
+
+def test_a_row_stays_in_one_line_of_100_columns():
+    arms = to_accuracy(record(run(0, 0.1, 0.9), run(1, *[0.1] * 11, 0.9), run(2, 0.9)), 0.9)
+    text = shown(arms, width=100)
+    [line] = [line for line in text.splitlines() if "int8" in line]
+    assert [cell.strip() for cell in line.split("│")[3:-1]] == [
+        *("3 of 3", "5.0 ± 6.1", "50", "25.0 s", "100 J", "50.0 - 200 J")
+    ]
 
 
 def test_not_reached_is_said_with_the_best_accuracy():
@@ -123,7 +132,9 @@ def test_an_accuracy_that_can_t_be_is_refused(accuracy):
 
 @pytest.mark.parametrize("wrong", [{}, {"arms": [{}]}, {"arms": 3}, {"arms": [{"runs": [{"seed": 1}]}]}])
 def test_what_is_no_record_is_refused(wrong):
-    with pytest.raises(StudyError, match=r"not a record of lowbit-sim compare"):
+    with pytest.raises(
+        StudyError, match=r"the file is not a record of lowbit-sim compare \((it has no|its form)"
+    ):
         to_accuracy(wrong, 0.9)
 
 

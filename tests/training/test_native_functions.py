@@ -15,11 +15,15 @@ N = 2 * 3 * 4 * 4  # elements of the tensor that each function gets
 
 
 class Calls(nn.Module):
-    """1x1 convolution, a function, and a linear layer on the means."""
+    """1x1 convolution, a function, and a linear layer on the means; no biases, which are additions of their own."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.first, self.function, self.head = nn.Conv2d(1, 3, 1), function, nn.LazyLinear(4)
+        self.first, self.function, self.head = (
+            nn.Conv2d(1, 3, 1, bias=False),
+            function,
+            nn.LazyLinear(4, bias=False),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.function(self.first(x)).flatten(1))
@@ -158,13 +162,15 @@ def test_a_tensor_that_two_operators_keep_counts_once() -> None:
 
 ONE_LAYER = [
     *(("scale_reduction", "conv"), ("quantize", "conv")) * 2,  # input, weight
-    *(("output", "conv"), ("dequantize", "conv"), ("batch_norm", "bn"), ("activation", "relu")),
+    *(("output", "conv"), ("dequantize", "conv"), ("activation", "conv")),  # the bias
+    *(("batch_norm", "bn"), ("activation", "relu")),
     *(("scale_reduction", "fc"), ("quantize", "fc")) * 2,
-    *(("output", "fc"), ("dequantize", "fc"), ("loss", ""), ("loss", "")),
-    *(("scale_reduction", "fc"), ("random_bits", "fc"), ("quantize", "fc"))
-    * 2,  # stochastic: a draw for each GEMM
+    *(("output", "fc"), ("dequantize", "fc"), ("activation", "fc"), ("loss", ""), ("loss", "")),
+    ("activation", "fc"),  # the gradient of the bias
+    ("scale_reduction", "fc"),  # one scale, and as it is stochastic a draw for each GEMM
+    *(("random_bits", "fc"), ("quantize", "fc")) * 2,
     *(("grad_input", "fc"), ("dequantize", "fc"), ("grad_weight", "fc"), ("dequantize", "fc")),
-    *(("activation", "relu"), ("batch_norm", "bn")),
+    *(("activation", "relu"), ("batch_norm", "bn"), ("activation", "conv")),
     *(
         ("scale_reduction", "conv"),
         ("random_bits", "conv"),

@@ -62,7 +62,11 @@ def test_vector_work_of_native_modules_by_hand():
     trace = trace_of(toy_model())
     maps, pooled, logits = 8 * 4 * 16, 8 * 4, 8 * 3  # elements; 4 bytes each
     assert vector(trace, "batch_norm") == [(maps, 2 * 4 * maps, 4 * maps), (maps, 4 * 4 * maps, 4 * maps)]
-    assert vector(trace, "activation") == [(maps, 4 * maps, 4 * maps), (maps, 2 * 4 * maps, 4 * maps)]
+    assert vector(trace, "activation") == [
+        (maps, 4 * maps, 4 * maps),  # relu
+        *((logits, 4 * logits, 4 * logits), (logits, 4 * logits, 4 * 3)),  # the bias, and its gradient
+        (maps, 2 * 4 * maps, 4 * maps),
+    ]
     assert vector(trace, "pooling") == [(maps, 4 * maps, 4 * pooled), (maps, 4 * pooled, 4 * maps)]
     assert vector(trace, "loss") == [(logits, 4 * logits, 0), (logits, 4 * logits, 4 * logits)]
 
@@ -88,8 +92,11 @@ def test_other_optimizers_are_billed_by_their_own_state(optimizer, state):
 
 def test_events_come_in_the_order_in_which_they_ran():
     kinds = [e.role if isinstance(e, GemmEvent) else e.kind for e in trace_of(toy_model()).events]
-    forward = ["output", "batch_norm", "activation", "pooling", "output", "loss"]
-    backward = ["loss", "grad_input", "grad_weight", "pooling", "activation", "batch_norm", "grad_weight"]
+    forward = ["output", "batch_norm", "activation", "pooling", "output", "activation", "loss"]
+    backward = [
+        *("loss", "activation", "grad_input", "grad_weight"),  # the bias' gradient before the GEMMs
+        *("pooling", "activation", "batch_norm", "grad_weight"),
+    ]
     assert kinds == [*forward, *backward, "optimizer_update"]
 
 
@@ -124,7 +131,7 @@ class Branches(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.flatten, self.left, self.add = nn.Flatten(), nn.Linear(16, 3), self.Add()
+        self.flatten, self.left, self.add = nn.Flatten(), nn.Linear(16, 3, bias=False), self.Add()
         self.right = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -66,6 +66,22 @@ def test_an_outer_accumulator_that_takes_one_sum_as_it_is(keys, remarks):
         )
 
 
+@pytest.mark.parametrize(
+    ("keys", "key"),
+    [
+        ("outer_bits = 32", "arithmetic.outer_bits"),
+        ("mac = { accumulator_bits = 24, outer_bits = 24 }", "arithmetic.mac.outer_bits"),
+        (
+            "grad_weight = { mac = { accumulator_bits = 24, outer_bits = 24 } }",
+            "arithmetic.grad_weight.mac.outer_bits",
+        ),
+    ],
+    ids=["beside the usual accumulator", "in a table", "of one GEMM"],
+)
+def test_an_outer_accumulator_without_effect_is_told_once_where_it_stands(keys, key):
+    assert list(said(('format = "int8"', f'format = "int8"\n{keys}'))) == [key]
+
+
 @pytest.mark.parametrize(("links", "remarks"), [(2, 0), (4, 1)])
 def test_more_links_than_a_ring_has(links, remarks):
     lines = example_text().partition("#[interconnect]")[2]

@@ -11,7 +11,24 @@ def said(*changes: tuple[str, str]) -> list[tuple[str, str, str]]:
 
 def test_formats_that_the_array_multiplies():
     assert said() == []
-    assert said(('format = "int8"', 'format = "int4"')) == []
+
+
+def test_a_format_without_a_mode_of_its_width_is_told_once():
+    ((severity, key, message),) = said(('format = "int8"', 'format = "int4"'))
+    assert (severity, key) == ("warning", "arithmetic.format")
+    assert message == (
+        "int4 has no mode of its 4 bits: it is stored and multiplied in 8 bits; the array's modes are integer 8 "
+        "bits: add an [[array.modes]] of 4 bits if the machine has one, or choose a format of 8 bits"
+    )
+
+
+def test_a_float_accumulator_of_an_integer_mode():
+    ((severity, key, message),) = said(('#mac = { accumulator = "fp32" }', 'mac = { accumulator = "fp32" }'))
+    assert (severity, key) == ("warning", "arithmetic.mac.accumulator")
+    assert message.startswith(
+        "a 32-bit floating-point accumulator adds up the products of the 8-bit integer mode, whose adder is an "
+        "integer one, and is priced as such: give an integer accumulator (accumulator_bits), or "
+    )
 
 
 def test_an_integer_wider_than_every_mode_is_an_error_for_each_gemm():

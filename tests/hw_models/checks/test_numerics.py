@@ -160,6 +160,16 @@ def test_random_bits_that_nobody_draws():
     assert remarks[0].message.startswith("has no effect: nothing in [arithmetic] rounds stochastically")
 
 
+def test_stochastic_rounding_without_a_unit_for_random_bits():
+    (remark,) = check_numerics(example(NO_UNIT))
+    assert remark.location == ("vector", "random_bits_per_cycle")
+    assert remark.message.startswith(
+        "0 although [arithmetic] rounds stochastically: the vector unit computes the random bits, in 6 operations"
+    )
+    given = ("#operations_per_random_word = 6", "operations_per_random_word = 6")
+    assert list(check_numerics(example(NO_UNIT, given))) == []
+
+
 def test_more_random_bits_than_the_unit_draws():
     # 16 lanes quantise 16 / 3 elements a cycle, of 8 random bits each.
     profile = example(("\nrandom_bits_per_cycle = 128", "\nrandom_bits_per_cycle = 42"))

@@ -4,7 +4,7 @@ import math
 import pytest
 
 import hw_models
-from hw_models.explore.axis import Axis, grid
+from hw_models.explore.axis import MOST_POINTS, Axis, grid
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,12 @@ def test_a_grid_without_axes_is_the_profile_alone():
 def test_a_key_on_two_axes_is_refused():
     with pytest.raises(hw_models.ProfileError, match="a is swept more than once"):
         grid([Axis(key="a", values=(1,)), Axis(key="a", values=(2,))])
+
+
+def test_a_grid_of_too_many_points_is_refused_before_it_is_made():
+    axes = [Axis(key=key, values=tuple(range(1000))) for key in ("a", "b")]
+    assert len(grid(axes)) == MOST_POINTS
+    with pytest.raises(
+        hw_models.ProfileError, match="at most 1,000,000 points, got 1000 x 1000 x 1000 = 1,000,000,000"
+    ):
+        grid([*axes, Axis(key="c", values=tuple(range(1000)))])

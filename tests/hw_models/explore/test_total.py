@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 import hw_models
 from hw_models.explore.overrides import with_overrides
-from hw_models.explore.total import condensed, total_cost
+from hw_models.explore.total import condensed, total_cost, total_notes
 from lowbit_sim.trace import ROLES, VECTOR_KINDS, Event, GemmEvent, VectorEvent, WorkloadTrace
 from tests.hw_models.explore.test_sweep import PROFILE, gemm
 
@@ -67,8 +67,18 @@ def assert_equal_costs(mine: hw_models.Cost, theirs: hw_models.Cost) -> None:
 def test_it_is_the_estimates_total(events: list[Event], devices: int, overlap: bool, objective):
     trace = WorkloadTrace(events)
     machine = with_overrides(LINKED, {"vector.overlaps_array": overlap})
-    expected = hw_models.estimate(trace, machine, objective=objective, devices=devices).total
-    assert_equal_costs(total_cost(condensed(trace), machine, objective=objective, devices=devices), expected)
+    report = hw_models.estimate(trace, machine, objective=objective, devices=devices)
+    found = total_cost(condensed(trace), machine, objective=objective, devices=devices)
+    assert_equal_costs(found, report.total)
+
+
+@given(events=TRACES, bits=st.sampled_from([8, 16]), random=st.booleans())
+def test_its_notes_are_the_estimates(events: list[Event], bits: int, random: bool):
+    """An 8-bit format in a 16-bit mode, another accumulator and random bits without a unit have notes."""
+    trace = WorkloadTrace(events)
+    overrides = {"array.modes.0.operand_bits": bits, "memory.dram.capacity_bytes": 1 << 30}
+    machine = with_overrides(LINKED, overrides | ({} if random else {"vector.random_bits_per_cycle": 0}))
+    assert sorted(total_notes(condensed(trace), machine)) == sorted(hw_models.estimate(trace, machine).notes)
 
 
 def test_events_alike_but_for_their_place_are_one():

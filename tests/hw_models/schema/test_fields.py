@@ -42,4 +42,4 @@ def test_values_in_words():
     assert values_of(Machine.model_fields["name"]) == "text"
     assert values_of(Machine.model_fields["node_nm"]) == "number > 0"
     assert values_of(OffChip.model_fields["capacity_bytes"]) == "integer > 0"
-    assert values_of(OnChip.model_fields["holds"]) == ""
+    assert values_of(OnChip.model_fields["holds"]) == 'list of "lhs", "rhs", "result"'

@@ -3,7 +3,7 @@
 import pytest
 
 import hw_models
-from tests.hw_models.example import example, example_text
+from tests.hw_models.example import example, example_text, line_of_text
 
 LEVEL = """
 [memory.{name}]
@@ -40,8 +40,14 @@ def test_the_dram_may_stand_anywhere():
 
 def test_three_stages_are_refused():
     levels = (("second", '["lhs"]'), ("third", '["lhs"]'))
-    with pytest.raises(hw_models.ProfileError, match="between the array and the dram lie 1 to 2 stages"):
-        example(with_levels(*levels))
+    text = example_text(with_levels(*levels))
+    with pytest.raises(hw_models.ProfileError) as error:
+        hw_models.parse(text, "mine.toml")
+    assert str(error.value) == (
+        f"mine.toml:{line_of_text(text, '[memory.third]')}: memory.third: between the array and the dram lie 1 to 2 "
+        "stages of memories, got 3: sram + accumulator, then second, then third; levels that hold different operands "
+        "share a stage"
+    )
 
 
 def test_no_level_is_refused():
@@ -54,7 +60,7 @@ def test_no_level_is_refused():
 @pytest.mark.parametrize("holds", ["[]", '["lhs", "lhs"]'], ids=["none", "twice"])
 def test_a_level_holds_something_once(holds):
     with pytest.raises(
-        hw_models.ProfileError, match="memory.sram: holds names one or more of lhs, rhs, result"
+        hw_models.ProfileError, match="memory.sram.holds: names one or more of lhs, rhs, result"
     ):
         example(('holds = ["lhs", "rhs"]', f"holds = {holds}"))
 
@@ -62,7 +68,7 @@ def test_a_level_holds_something_once(holds):
 @pytest.mark.parametrize(
     ("accesses", "message"),
     [
-        ("[]", "accesses is empty"),
+        ("[]", "accesses: is empty"),
         (
             "[{ bits = 64, read_pj = 1, write_pj = 1 }, { bits = 32, read_pj = 2, write_pj = 2 }]",
             "accesses have ascending widths, got 64 before 32 bits",

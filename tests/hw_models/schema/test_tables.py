@@ -19,16 +19,16 @@ def refused(*changes: tuple[str, str]) -> str:
     [
         (
             (("#pixel_rows = 1", "pixel_rows = 2"),),
-            "array: pixel_rows and pixel_columns are for dataflow = 'spatial' (it is 'ws')",
+            "array.pixel_rows: is for dataflow = 'spatial' (it is 'ws')",
         ),
         (
             (('dataflow = "ws"', 'dataflow = "rs"'), ('#loading = "exposed"', 'loading = "hidden"')),
-            "array: loading = 'hidden' is for the systolic dataflows",
+            "array.loading: 'hidden' is for the systolic dataflows",
         ),
         ((("\noperand_bits = 8", "\noperand_bits = 1"),), "array.modes.0.operand_bits = 1: "),
         (
             (('#kind = "integer"', 'kind = "float"'),),
-            "array.modes.0: multiply_pj is given for kind = 'float'",
+            "array.modes.0: multiply_pj and add_pj missing: needed for kind = 'float'",
         ),
         (
             (("#operations = { batch_norm = 4.0 }", "operations = { batchnorm = 4.0 }"),),
@@ -36,7 +36,7 @@ def refused(*changes: tuple[str, str]) -> str:
         ),
         (
             (("\n[[energy.add]]", "\n[[energy.add]]\nbits = 64\npj = 0.2\n[[energy.add]]"),),
-            "energy: add has ascending widths and energies, got 0.2 pJ at 64 bits before 0.1 pJ at 32 bits",
+            "energy.add.1.bits: add has ascending widths and energies, got 0.2 pJ at 64 bits before 0.1 pJ at 32",
         ),
         ((('name = "mine"', 'name = "Mine"'),), "machine.name = 'Mine': String should match pattern"),
     ],

@@ -35,6 +35,12 @@ def test_scalesims_form_and_a_toml_list_are_the_same(written) -> None:
     assert read_workload(lists[0], spec=SPEC).events == read_workload(lists[1], spec=SPEC).events
 
 
+def test_gemms_without_names_are_called_by_their_place(written) -> None:
+    lists = [written("M,N,K\n\n2,3,4\n5,6,7\n"), written("[[gemm]]\nM = 2\nN = 3\nK = 4\n", "list.toml")]
+    names = [[gemm.layer for gemm in read_workload(path, spec=SPEC).gemms] for path in lists]
+    assert names == [["line 3", "line 4"], ["[[gemm]] 1"]]
+
+
 def test_a_training_step_has_both_gradients(written) -> None:
     trace = read_workload(written("M,N,K\n2,3,4\n"), spec=SPEC, training=True)
     assert [(e.role, e.M, e.N, e.K) for e in trace.gemms] == [
@@ -60,7 +66,7 @@ def test_formats_without_a_machine(written) -> None:
         ("M,N,K,lhs\n1,2,3,int9999\n", {"spec": SPEC}, r"line 2: .*int9999"),
         ("M,N,K,lhs\n1,2,3,int8\n", {}, r"line 2: .*both lhs and rhs"),
         ("M,N,K,lhs\n1,2,3,fp8_e5m2\n", {"spec": SPEC}, r"line 2: lhs has format fp8_e5m2"),
-        ("M,N,K,role\n1,2,3,grad_input\n", {"training": True}, r"line 2: a training step is derived from"),
+        ("M,N,K,role\n1,2,3,grad_input\n", {"training": True}, r"line 2: a training step .*--forward-only"),
         ("M,N,K\n1,2,3\n", {"batch": 4}, r"leave the batch out"),
     ],
 )

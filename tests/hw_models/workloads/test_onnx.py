@@ -121,6 +121,17 @@ def test_an_open_shape_asks_for_the_batch(network: Path) -> None:
         read_workload(network)
 
 
+def test_a_batch_that_the_model_fixes_otherwise_is_refused(tmp_path: Path) -> None:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], "fc")]
+    path = saved(tmp_path / "f.onnx", nodes, [value("x", 4, 3)], [value("y", 4, 5)], [weight("w", 3, 5)])
+    with pytest.raises(
+        WorkloadError,
+        match=r"f.onnx: a batch of 16 .* fixed: 'x' has 4. Export .* leave the batch \(--batch\) out",
+    ):
+        read_workload(path, batch=16)
+    assert read_workload(path, batch=4).events == read_workload(path).events
+
+
 def test_an_operator_of_unknown_cost_is_refused_by_name(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["a"], "fc"),

@@ -1,0 +1,52 @@
+"""The bias of a layer: an addition in float32 after the GEMM, and its gradient, the sum of g over all other axes.
+
+| pass     | elements   | reads | writes             |
+|----------|------------|-------|--------------------|
+| forward  | those of y | y     | y                  |
+| backward | those of g | g     | the bias' gradient |
+
+Reading the bias itself, one number for each channel, is not counted, and nothing is kept for the backward pass.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lowbit_sim.ops.operand import FLOAT_BYTES
+from lowbit_sim.trace import VectorEvent, emit, recording
+
+
+def add_bias(y: Tensor, bias: Tensor | None, axes: int, layer: str) -> Tensor:
+    """y + bias in float32, put on record; the gradient too, when it arrives.
+
+    Args:
+        y: [..., O, *size], float32.
+        bias: [O], or None for y as it is.
+        axes: Number of the axes after O.
+        layer: Module path.
+    """
+    if bias is None:
+        return y
+    added = y + bias.to(torch.float32).reshape(-1, *(1,) * axes)
+    if recording():
+        _bill(added, bias, layer)
+    return added
+
+
+def _bill(added: Tensor, bias: Tensor, layer: str) -> None:
+    size = added.numel() * FLOAT_BYTES
+    emit(_addition(added.numel(), size, layer))
+    if added.requires_grad and bias.requires_grad:
+        backward = _addition(added.numel(), bias.numel() * FLOAT_BYTES, layer)
+        added.register_hook(lambda _: emit(backward))
+
+
+def _addition(elements: int, written: int, layer: str) -> VectorEvent:
+    return VectorEvent(
+        kind="activation",
+        elements=elements,
+        read_bytes=elements * FLOAT_BYTES,
+        write_bytes=written,
+        layer=layer,
+    )
