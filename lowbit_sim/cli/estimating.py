@@ -16,11 +16,10 @@ from hw_models.explore.roofline_plot import require_plotly, roofline_html
 from hw_models.explore.sweep import SweepPoint, sweep
 from hw_models.mapping.search import Objective
 from lowbit_sim.cli.app import output as table_console
-from lowbit_sim.cli.step_costs import step_costs
 from lowbit_sim.study import cost_table, layer_table, sweep_table, to_accuracy_table
 from lowbit_sim.study.errors import StudyError
 from lowbit_sim.study.records import write_json, write_text
-from lowbit_sim.study.repricing import read_record
+from lowbit_sim.study.repricing import read_record, step_costs
 from lowbit_sim.study.to_accuracy import StepCost, to_accuracy, to_accuracy_dict
 from lowbit_sim.study.workload_source import WorkloadSource
 

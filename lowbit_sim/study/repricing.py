@@ -1,6 +1,7 @@
-"""Prices the arms of a record on another machine than those that the study named.
+"""Prices the arms of a record on another machine, for an objective, or on several machines that train together.
 
-A record holds its study; the arms are built from it again, and one training step of each is traced and priced.
+A record holds its study, not the events of its steps: the arms are built from it again, and one training step of each
+is traced.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import hw_models
-from lowbit_sim.study.arms import priced_arm
-from lowbit_sim.study.data import load
+from hw_models.mapping.search import Objective
+from lowbit_sim.study.arms import build_arm, settings
+from lowbit_sim.study.config import ArmTable, Study
+from lowbit_sim.study.data import Dataset, load
 from lowbit_sim.study.errors import StudyError
 from lowbit_sim.study.load_study import parse_study
-from lowbit_sim.study.results import Price
 from lowbit_sim.study.to_accuracy import StepCost
+from lowbit_sim.trace import WorkloadTrace
+from lowbit_sim.training.settings import build_optimizer
+from lowbit_sim.training.workload import trace_training_step
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -37,42 +42,72 @@ def read_record(path: Path) -> dict[str, Any]:
     return record
 
 
-def repriced(
+def step_costs(
     record: Mapping[str, Any],
     profile: hw_models.HardwareProfile,
     *,
     folder: Path,
     data_root: Path | None = None,
+    objective: Objective = "cycles",
+    devices: int = 1,
 ) -> dict[str, list[StepCost]]:
-    """The cost of a training step of each arm on a machine, as the record's study would be priced today.
+    """The cost of a training step of each arm.
 
     Args:
         record: What `compare` wrote.
         profile: The machine.
         folder: The record's, which relative paths in the study start from.
         data_root: Folder of the data sets, whose shapes the model takes.
+        objective: What GEMMs are mapped for.
+        devices: Equal machines that train together. They share the study's batch, so that the steps to an accuracy
+            are those of the record; the energy is that of all of them.
 
     Raises:
-        StudyError: A record without its study, or a study that can't be built here.
+        StudyError: A record without its study, a study that can't be built here, or a batch that the machines can't
+            share evenly.
     """
-    if "study" not in record:
-        raise StudyError("the record does not hold its study, so its arms can't be priced on another machine")
+    if not isinstance(record.get("study"), dict):
+        raise StudyError(
+            "the record does not hold its study, so there is no training step to price anew: leave --profile, "
+            "--devices and --objective out, or write the record again with compare --json"
+        )
     study = parse_study({**record["study"], "profiles": []}, "the record's study", folder)
+    if study.training.batch_size % devices:
+        raise StudyError(
+            f"{devices} machines can't share the record's batch of {study.training.batch_size} evenly: give a number "
+            "of machines that divides it"
+        )
     data = load(study.data.name, data_root, limit=study.data.limit, test_limit=study.data.test_limit)
     return {
-        arm.name: [_step_cost(price) for price in priced_arm(study, arm, data, [profile]).prices]
+        arm.name: [_step_cost(_trace(study, arm, data, devices), profile, objective, devices)]
         for arm in study.arms
     }
 
 
-def _step_cost(price: Price) -> StepCost:
-    cost = price.cost
-    if cost is None:
-        return StepCost(machine=price.machine, refusal=price.refusal)
+def _trace(study: Study, arm: ArmTable, data: Dataset, devices: int) -> WorkloadTrace:
+    """One machine's part of a step."""
+    seed = study.seeds[0]
+    model = build_arm(study, arm, data, seed)
+    batch = data.train.first(study.training.batch_size // devices)
+    optimizer = build_optimizer(model, settings(study, arm, seed))
+    try:
+        return trace_training_step(model, batch.inputs, batch.targets, optimizer)
+    except ValueError as error:  # numerics that don't fit a layer's tensors
+        raise StudyError(f"arm {arm.name!r}: {error}") from error
+
+
+def _step_cost(
+    trace: WorkloadTrace, profile: hw_models.HardwareProfile, objective: Objective, devices: int
+) -> StepCost:
+    name = profile.machine.name
+    try:
+        cost = hw_models.estimate(trace, profile, objective=objective, devices=devices)
+    except hw_models.UnsupportedOperandError as error:
+        return StepCost(machine=name, refusal=str(error))
     return StepCost(
-        machine=price.machine,
+        machine=name,
         seconds=cost.seconds,
-        energy_pj=cost.energy_pj,
-        energy_low_pj=cost.energy_low_pj,
-        energy_high_pj=cost.energy_high_pj,
+        energy_pj=devices * cost.energy_pj,
+        energy_low_pj=devices * cost.energy_low_pj,
+        energy_high_pj=devices * cost.energy_high_pj,
     )

@@ -247,13 +247,13 @@ def test_transposing_the_gemm_and_the_dataflow_changes_nothing(M, N, K):
 
 
 @settings(max_examples=100, deadline=None)
-@given(M=large, N=large, K=large, objective=st.sampled_from(OBJECTIVES))
+@given(M=large, N=large, K=large, objective=st.sampled_from(["cycles", "energy"]))
 def test_half_the_width_never_costs_more(M, N, K, objective):
     machine = profile()
     wide, narrow = best(gemm(M, N, K), machine, objective, 8), best(gemm(M, N, K), machine, objective, 4)
-    if objective != "energy":
-        assert narrow.cycles <= wide.cycles or objective == "edp"
-    if objective == "energy":
+    if objective == "cycles":
+        assert narrow.cycles <= wide.cycles
+    else:
         assert nominal_pj(narrow, machine) <= nominal_pj(wide, machine)
 
 
