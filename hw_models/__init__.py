@@ -6,9 +6,9 @@
 A profile also fixes the numerics: `profile.op_spec()`. See `README.md` for how to describe a machine.
 """
 
-from hw_models.compute.systolic import Schedule as Schedule
 from hw_models.compute.systolic import systolic_cycles as systolic_cycles
-from hw_models.compute.systolic import systolic_schedule as systolic_schedule
+from hw_models.compute.systolic import systolic_work as systolic_work
+from hw_models.compute.work import ArrayWork as ArrayWork
 from hw_models.cost import Cost as Cost
 from hw_models.estimate import estimate as estimate
 from hw_models.load import ProfileError as ProfileError

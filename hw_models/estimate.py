@@ -4,7 +4,8 @@
     energy             = arithmetic + traffic + vector work + links + static power x time
 
 Transfers are double buffered where the memory is. Events run one after the other, but for what the machine says of
-vector work beside the array (`overlap`) and of element-wise work that is fused (`fusion`). A GEMM's compute cycles
+vector work beside the array (`overlap`), of element-wise work that is fused (`fusion`) and of results that leave as
+codes (`requantization`). A GEMM's compute cycles
 are those of `compute`, its tiles and traffic those of `mapping`, energies those of `energy`; all in closed form,
 nothing is simulated.
 
@@ -17,22 +18,17 @@ layers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
-
 from hw_models.area import array_area_mm2
-from hw_models.cost import Cost
 from hw_models.footprint import footprint_of
 from hw_models.fusion import fused
-from hw_models.gemm_cost import GemmCost
 from hw_models.interconnect_cost import all_reduce_cost
 from hw_models.mapping.search import Objective
 from hw_models.notes import footprint_notes
-from hw_models.overlap import overlapped
-from hw_models.priced_trace import PricedTrace, priced_trace
+from hw_models.priced_trace import priced_trace
 from hw_models.pricing import Pricing
 from hw_models.profile import HardwareProfile
 from hw_models.report import CostReport, Row
+from hw_models.requantization import requantized
 from lowbit_sim.trace import Event, GemmEvent, WorkloadTrace
 
 GEMM = "gemm"
@@ -59,11 +55,13 @@ def estimate(
         ValueError: An unknown objective, a GEMM with an unknown overflow, or devices without an interconnect.
     """
     pricing = Pricing(profile=profile, objective=objective)
+    trace = requantized(trace, profile)
     footprint = footprint_of(trace)
     reduced = all_reduce_cost(footprint.gradients, devices, pricing)
     priced = priced_trace(fused(trace) if profile.vector.fuses else trace, pricing)
-    costs = overlapped(priced.events, pricing) if profile.vector.overlaps_array else priced.costs
-    rows: list[Row] = [(e.role, e.layer, _kind(e), cost) for e, cost in zip(trace.events, costs, strict=True)]
+    rows: list[Row] = [
+        (e.role, e.layer, _kind(e), cost) for e, cost in zip(trace.events, priced.costs, strict=True)
+    ]
     if reduced.cycles:
         rows.append(("overhead", "", ALL_REDUCE, reduced))
     return CostReport(
@@ -71,22 +69,11 @@ def estimate(
         frequency_hz=profile.clock.frequency_hz,
         rows=tuple(rows),
         static=pricing.energies.static,
-        gemms=_gemms(priced, costs),
+        gemms=priced.gemms,
         footprint=footprint,
         devices=devices,
         area_mm2=array_area_mm2(profile),
         notes=(*priced.notes, *footprint_notes(footprint, profile)),
-    )
-
-
-def _gemms(priced: PricedTrace, costs: Iterable[Cost]) -> tuple[tuple[GemmEvent, GemmCost], ...]:
-    """The GEMMs with the cycles that they show: one on the vector unit may be hidden by another on the array."""
-    shown = (
-        cost for (event, _, _), cost in zip(priced.events, costs, strict=True) if isinstance(event, GemmEvent)
-    )
-    return tuple(
-        (event, known if known.cost is cost else replace(known, cost=cost))
-        for (event, known), cost in zip(priced.gemms, shown, strict=True)
     )
 
 

@@ -3,8 +3,10 @@
     cycles  of the mapping: the longest of compute and of the bits at each memory (`mapping.traffic`)
     energy  macs x (multiply in the mode + an addition at the inner accumulator's width + registers)
             + an addition at the outer accumulator's width for each chunk
-            + for blocks, a multiply of the scales' width for each block
+            + what applies the scales of blocks (`block_scales`)
             + the bits at each memory
+
+Compensated summation takes four additions in place of one; their time is taken to be hidden in the array.
 
 The multiply-accumulates are those that the array does: without inserted zeros where it skips them.
 """
@@ -13,15 +15,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hw_models.block_scales import scaling_energy
 from hw_models.compute.convolution import convolution_of
 from hw_models.compute.work import ceil_div
 from hw_models.cost import Cost
-from hw_models.energy import by_width, technology_scale
+from hw_models.mapping.problem import ALONE, Beside
 from hw_models.mapping.search import Mapping, MappingError, Objective, best_mapping
-from hw_models.operands import UnsupportedOperandError, gemm_modes, place, scale_bits
+from hw_models.operands import UnsupportedOperandError, gemm_modes, place
 from hw_models.pricing import Pricing
 from hw_models.profile import HardwareProfile
-from hw_models.ranges import NOTHING, EnergyRange
+from hw_models.ranges import EnergyRange
 from hw_models.schema.array import Mode
 from hw_models.vector_cost import bits_by_operand, memory_energy, vector_gemm_cost
 from lowbit_sim.trace import GemmEvent
@@ -57,8 +60,11 @@ def gemm_cost(event: GemmEvent, profile: HardwareProfile, objective: Objective =
     return priced_gemm(event, Pricing(profile=profile, objective=objective))
 
 
-def priced_gemm(event: GemmEvent, pricing: Pricing) -> GemmCost:
-    """As `gemm_cost`, for a machine of which much is worked out already."""
+def priced_gemm(event: GemmEvent, pricing: Pricing, beside: Beside = ALONE) -> GemmCost:
+    """As `gemm_cost`, for a machine of which much is worked out already.
+
+    On the array, the mapping is chosen with other work `beside` it; the cost is the GEMM's alone.
+    """
     profile = pricing.profile
     modes = gemm_modes(event, profile)
     if modes is None:
@@ -72,6 +78,7 @@ def priced_gemm(event: GemmEvent, pricing: Pricing) -> GemmCost:
             rhs_bits=rhs.operand_bits,
             mode=mode,
             objective=pricing.objective,
+            beside=beside,
         )
     except MappingError as error:
         raise UnsupportedOperandError(f"{place(event)}: {error}") from None
@@ -108,9 +115,12 @@ def arithmetic_energy(event: GemmEvent, pricing: Pricing, mode: Mode, macs: int)
         macs: Multiply-accumulates that the array does.
     """
     each = pricing.mac_energy(mode, event.accumulator_bits, event.outer_bits)
+    scale_products, scale_sums = scaling_energy(event, pricing.profile)
+    inner, outer = event.term_additions
+    additions = each.add.scaled(inner * macs) + each.outer_add.scaled(outer * outer_additions(event))
     return {
-        "multiply": each.multiply.scaled(macs) + _scale_products(event, pricing.profile),
-        "add": each.add.scaled(macs) + each.outer_add.scaled(outer_additions(event)),
+        "multiply": each.multiply.scaled(macs) + scale_products,
+        "add": additions + scale_sums,
         "registers": each.registers.scaled(macs),
     }
 
@@ -124,12 +134,3 @@ def outer_additions(event: GemmEvent) -> int:
         return 0
     chunks = ceil_div(event.K, event.chunk or max(event.K, 1))
     return event.count * event.M * event.N * chunks
-
-
-def _scale_products(event: GemmEvent, profile: HardwareProfile) -> EnergyRange:
-    """The products of the scales that blocks bring along: one multiply for each block of each result."""
-    bits = max(scale_bits(event.lhs.format), scale_bits(event.rhs.format))
-    if not bits:
-        return NOTHING
-    one = by_width(profile.energy.multiply, bits, power=2).scaled(technology_scale(profile))
-    return one.scaled(outer_additions(event))

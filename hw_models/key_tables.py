@@ -16,6 +16,7 @@ from hw_models.profile import HardwareProfile
 from hw_models.schema.base import Figure, Sourced
 from hw_models.schema.fields import is_repeated, nested_table, values_of
 from hw_models.schema.memory import Memory, OffChip, OnChip
+from lowbit_sim.config.elementwise_config import ElementwiseTable
 from lowbit_sim.config.layer_tables import GemmTable
 from lowbit_sim.config.mac_config import FloatMacTable, MacTable
 from lowbit_sim.config.quantizer_config import GranularityTable, QuantizerTable
@@ -27,6 +28,7 @@ _SOURCES = ("source", "sources")
 
 #: The tables of numerics that stand inside [arithmetic], by what is written before their keys.
 _NUMERICS: dict[str, type[BaseModel]] = {
+    "tensors between modules: `activations`": ElementwiseTable,
     "a rounding: `gradient_rounding`, `lhs_rounding`, ...": RoundingTable,
     "a GEMM: `output`, `grad_input`, `grad_weight`": GemmTable,
     "an operand: `lhs`, `rhs`": QuantizerTable,

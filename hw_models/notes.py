@@ -73,6 +73,11 @@ def vector_notes(event: VectorEvent, profile: HardwareProfile) -> Iterator[str]:
     """The differences between what vector work needed and what the machine has."""
     if event.random_bits and not profile.vector.random_bits_per_cycle:
         yield "random bits are computed by the vector unit: the machine has no unit for them"
+    if event.copies:
+        yield (
+            "overlapping windows of convolutions are quantised one by one: a block of one window is none of the next "
+            "one's, or copies of an element draw random bits of their own"
+        )
 
 
 def footprint_notes(footprint: Footprint, profile: HardwareProfile) -> Iterator[str]:

@@ -128,16 +128,6 @@ def _kind(fmt: Format) -> Kind:
     return "log" if isinstance(fmt, LogFormat | ExponentFormat) else "float"
 
 
-@lru_cache(maxsize=1 << 12)
-def scale_bits(name: str) -> int:
-    """Width of the scale that the elements of a block share; 0 for a format without blocks."""
-    try:
-        fmt = parse_format(name)
-    except ValueError:
-        return 0
-    return fmt.scale.bits if isinstance(fmt, BlockFormat) else 0
-
-
 def place(event: GemmEvent) -> str:
     """Where a GEMM ran, for messages; the role alone where the layer has no name."""
     return f"layer {event.layer!r}, role {event.role}" if event.layer else f"role {event.role}"

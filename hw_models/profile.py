@@ -18,8 +18,9 @@ from hw_models.schema.machine import Clock, Machine
 from hw_models.schema.memory import Memory
 from hw_models.schema.vector import Vector
 from lowbit_sim.arith.spec import GemmSpec, OpSpec
+from lowbit_sim.config.elementwise_config import ElementwiseSpec
 from lowbit_sim.config.layer_tables import GEMM_ROLES
-from lowbit_sim.config.numerics import layer_spec
+from lowbit_sim.config.numerics import activation_spec, layer_spec
 from lowbit_sim.config.tables import Strict
 from lowbit_sim.numerics.suggest import unknown
 
@@ -46,6 +47,10 @@ class HardwareProfile(Strict):
         if self.arithmetic.reads_products:
             return layer_spec(self.arithmetic)
         return _op_spec(self.arithmetic)  # pyright: ignore[reportArgumentType]  (`Sourced` has a hash)
+
+    def activation_spec(self) -> ElementwiseSpec | None:
+        """The formats in which this machine keeps the tensors between modules; None for float32."""
+        return activation_spec(self.arithmetic)
 
     def gemm_spec(self, role: str) -> GemmSpec | None:
         """The numerics of a layer's GEMM of one role; None for native float32.

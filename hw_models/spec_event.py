@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from lowbit_sim.arith.float_mac import FloatMacUnit
+from lowbit_sim.arith.mac import MacUnit
 from lowbit_sim.arith.spec import GemmSpec
+from lowbit_sim.numerics.formats import BlockFormat
 from lowbit_sim.quant.quantizer import Quantizer
 from lowbit_sim.trace import GemmEvent, Operand, Role
 
@@ -45,6 +47,7 @@ def spec_event(spec: GemmSpec | None, role: Role, M: int, N: int, K: int) -> Gem
         overflow="float" if isinstance(spec.mac, FloatMacUnit) else spec.mac.overflow,
         chunk=spec.block or spec.mac.chunk,
         outer_bits=outer,
+        term_additions=_term_additions(spec),
     )
 
 
@@ -57,5 +60,19 @@ def _accumulator_bits(spec: GemmSpec) -> tuple[int, int]:
     return inner, spec.across.accumulator.bits if spec.block else outer
 
 
+def _term_additions(spec: GemmSpec) -> tuple[int, int]:
+    """Additions that a term takes in the inner accumulator and in that of what moves on."""
+    inner, outer = spec.mac, spec.across if spec.block else spec.mac
+    return _compensated(inner), _compensated(outer)
+
+
+def _compensated(mac: MacUnit | FloatMacUnit) -> int:
+    return 4 if isinstance(mac, FloatMacUnit) and mac.kahan else 1
+
+
 def _operand(quantizer: Quantizer) -> Operand:
-    return Operand(format=str(quantizer.format), bits=quantizer.element_format.bits)
+    fmt, bits = quantizer.format, quantizer.element_format.bits
+    if not quantizer.block:
+        return Operand(format=str(fmt), bits=bits)
+    scale = str(fmt.scale) if isinstance(fmt, BlockFormat) else "fp32"
+    return Operand(format=str(fmt), bits=bits, block=quantizer.block, scale=scale)

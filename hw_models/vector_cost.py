@@ -12,8 +12,9 @@ written the same the other way round. What one event writes and the next one rea
 have fitted on the chip; a machine that fuses such work has other events (`fusion`).
 
 A GEMM on the vector unit takes one operation's time for each multiply-accumulate (a fused one), and the energy of
-two. Its lanes lie over N: the sums of as many results stay in registers while the reduction runs, and each step reads
-one row's element of the left operand and a vector of the right one from the on-chip memory,
+two; where sums are compensated, each takes three additions more. Its lanes lie over N: the sums of as many results
+stay in registers while the reduction runs, and each step reads one row's element of the left operand and a vector of
+the right one from the on-chip memory,
 
     reads = M K N + M K ceil(N / lanes)       elements of 32 bits
 
@@ -35,8 +36,8 @@ from lowbit_sim.trace import ConvGeometry, GemmEvent, VectorEvent
 #: The operand that vector work is billed under in traffic.
 VECTOR = "vector"
 
-#: Operations whose energy a multiply-accumulate on the vector unit takes: a multiply and an addition.
-_OPERATIONS_OF_A_MAC = 2
+#: Operations of a multiply-accumulate on the vector unit beside its additions.
+_MULTIPLIES = 1
 
 
 def vector_cost(event: VectorEvent, pricing: Pricing) -> Cost:
@@ -45,7 +46,8 @@ def vector_cost(event: VectorEvent, pricing: Pricing) -> Cost:
     drawn = event.random_bits if unit.random_bits_per_cycle else 0
     computed = ceil_div(event.random_bits - drawn, 32) * unit.operations_per_random_word
     # The number of operations is exact: a float's value is a ratio of two integers.
-    share, parts = unit.operations_per_element(event.kind).as_integer_ratio()
+    each = unit.operations_per_element(event.kind, pricing.profile.arithmetic.requantizer)
+    share, parts = each.as_integer_ratio()
     operations = event.elements * share + computed * parts
     working = max(
         ceil_div(operations, parts * unit.operations_per_cycle),
@@ -66,13 +68,14 @@ def vector_cost(event: VectorEvent, pricing: Pricing) -> Cost:
 
 def vector_gemm_cost(event: GemmEvent, pricing: Pricing) -> Cost:
     """The cost of a GEMM event on the vector unit, without static power; nothing for a GEMM of size zero."""
-    working = ceil_div(event.macs, pricing.profile.vector.operations_per_cycle)
+    additions, _ = event.term_additions
+    working = ceil_div(additions * event.macs, pricing.profile.vector.operations_per_cycle)
     return memory_bound_cost(
         pricing,
         vector_gemm_traffic(event, pricing),
         compute_cycles=working,
         bound="compute",
-        energy={"vector": pricing.energies.vector_operation.scaled(_OPERATIONS_OF_A_MAC * event.macs)},
+        energy={"vector": pricing.energies.vector_operation.scaled((_MULTIPLIES + additions) * event.macs)},
         macs=event.macs,
     )
 

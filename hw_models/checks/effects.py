@@ -31,8 +31,28 @@ def check_effects(profile: HardwareProfile) -> Iterator[Remark]:
             location=("array", "padded_loads"),
             message=f"has no effect: dataflow = {array.dataflow!r} loads no operand that then stays; leave it out",
         )
+    if array.depthwise_over_columns and min(array.rows, array.columns) == 1:
+        one = "rows" if array.rows == 1 else "columns"
+        yield Remark(
+            location=("array", "depthwise_over_columns"),
+            message=f"has no effect: with {one} = 1 no two groups lie side by side; leave it out",
+        )
+    yield from _result_bits(profile)
     yield from _outer_accumulator(profile)
     yield from _interconnect(profile)
+
+
+def _result_bits(profile: HardwareProfile) -> Iterator[Remark]:
+    """Codes of results no narrower than the sums that they are made of."""
+    bits, spec = profile.arithmetic.result_bits, profile.gemm_spec("output")
+    if bits is None or spec is None or not isinstance(spec.mac, MacUnit):
+        return
+    if bits >= spec.mac.result_bits:
+        yield Remark(
+            location=("arithmetic", "result_bits"),
+            message=f"has no effect: the sums of the output GEMM have {spec.mac.result_bits} bits; give the width "
+            "of a code, or leave it out",
+        )
 
 
 def _outer_accumulator(profile: HardwareProfile) -> Iterator[Remark]:

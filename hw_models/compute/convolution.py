@@ -20,6 +20,9 @@ from typing import Literal
 
 from lowbit_sim.trace import ConvGeometry, GemmEvent
 
+#: The roles whose GEMMs are convolutions.
+ROLES = ("output", "grad_input", "grad_weight")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Convolution:
@@ -51,11 +54,29 @@ class Convolution:
         kernel, output = self.kernel_height * self.kernel_width, self.output_height * self.output_width
         return self.images * self.filters * self.channels * kernel * output
 
+    def by_operand(self, *, image: int, filter: int) -> tuple[int, int]:
+        """(lhs, rhs) of what is counted for the images and for the filters."""
+        return (image, filter) if self.image_operand == "lhs" else (filter, image)
+
+
+def unfolded_elements(event: GemmEvent, work: Convolution) -> tuple[int, int]:
+    """(images, filters): elements of the GEMM's operand that is either, the images unfolded."""
+    lhs, rhs = event.M * event.K, event.K * event.N
+    return (lhs, rhs) if work.image_operand == "lhs" else (rhs, lhs)
+
+
+def is_depthwise(event: GemmEvent) -> bool:
+    """Whether an event's GEMMs are the groups of a depthwise convolution: one input channel each."""
+    conv = event.conv
+    if conv is None or event.role not in ROLES or event.count != conv.groups:
+        return False
+    return 1 < conv.groups == conv.in_channels
+
 
 def convolution_of(event: GemmEvent) -> Convolution:
     """The convolution of one of an event's GEMMs."""
     conv = event.conv
-    if conv is None or event.role not in ("output", "grad_input", "grad_weight"):
+    if conv is None or event.role not in ROLES:
         return _pointwise(event)
     return _grad_weight(conv) if event.role == "grad_weight" else _sliding(conv, event.role == "output")
 

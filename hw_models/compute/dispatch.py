@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from hw_models.compute.convolution import convolution_of
 from hw_models.compute.row_stationary import row_stationary_work
-from hw_models.compute.spatial import spatial_work
+from hw_models.compute.spatial import spatial_works
 from hw_models.compute.systolic import systolic_work
 from hw_models.compute.work import ArrayWork, ceil_div
 from hw_models.schema.array import Array, Mode
@@ -14,7 +14,12 @@ from lowbit_sim.trace import GemmEvent
 
 
 def array_work(event: GemmEvent, array: Array, mode: Mode) -> ArrayWork:
-    """What an event's GEMMs ask of an array.
+    """What an event's GEMMs ask of an array in the way that takes it the fewest cycles; see `array_works`."""
+    return min(array_works(event, array, mode), key=lambda work: work.cycles(arrays=array.arrays))
+
+
+def array_works(event: GemmEvent, array: Array, mode: Mode) -> tuple[ArrayWork, ...]:
+    """What an event's GEMMs ask of an array, in each way in which it can take them.
 
     An array that skips the zeros which a stride inserts into grad_input's operand has a reduction that is shorter by
     the stride: the product of both directions, as each output pixel meets that share of the kernel's positions on
@@ -27,9 +32,9 @@ def array_work(event: GemmEvent, array: Array, mode: Mode) -> ArrayWork:
     """
     packed = mode.macs_per_pe_per_cycle
     if array.dataflow == "spatial":
-        return spatial_work(event, array, packed)
+        return spatial_works(event, array, packed)
     if array.dataflow == "rs":
-        return row_stationary_work(event, array, packed)
+        return (row_stationary_work(event, array, packed),)
     inserted = convolution_of(event).inserted if array.skips_zeros else 1
     work = systolic_work(
         event.M,
@@ -42,4 +47,4 @@ def array_work(event: GemmEvent, array: Array, mode: Mode) -> ArrayWork:
         packed=packed,
         count=event.count,
     )
-    return replace(work, macs=ceil_div(event.macs, inserted)) if inserted > 1 else work
+    return (replace(work, macs=ceil_div(event.macs, inserted)) if inserted > 1 else work,)

@@ -30,9 +30,8 @@ counts are of the first order (`hw_models.validation.eyeriss` compares them).
 
 from __future__ import annotations
 
-from hw_models.compute.convolution import Convolution, convolution_of
-from hw_models.compute.spatial import by_operand, empty_work
-from hw_models.compute.work import ArrayWork, ceil_div
+from hw_models.compute.convolution import Convolution, convolution_of, unfolded_elements
+from hw_models.compute.work import ArrayWork, ceil_div, empty_work
 from hw_models.schema.array import Array
 from lowbit_sim.trace import GemmEvent
 
@@ -67,40 +66,29 @@ def row_stationary_work(event: GemmEvent, array: Array, packed: int = 1) -> Arra
     if not event.macs:
         return empty_work(event)
     work = convolution_of(event)
+    inserted = work.inserted if array.skips_zeros else 1
     copies = _copies(work, array)
     segments = ceil_div(work.output_height, array.columns)
     parts = ceil_div(work.kernel_height, array.rows)
     sets = work.images * work.filters * work.channels * segments * parts
-    time = ceil_div(sets, copies) * work.output_width * ceil_div(work.kernel_width, packed)
-    macs = event.macs
-    if array.skips_zeros:
-        time, macs = ceil_div(time, work.inserted), ceil_div(macs, work.inserted)
+    row_time = work.output_width * ceil_div(work.kernel_width, packed)
+    time = ceil_div(ceil_div(sets, copies) * row_time, inserted)
+    macs = ceil_div(event.macs, inserted)
     channels_at_once, filters_at_once = _held(work)
     passes = ceil_div(work.channels, channels_at_once) * parts
-    filter_elements = event.K * event.N if work.image_operand == "lhs" else event.M * event.K
-    lhs_reads, rhs_reads = by_operand(
-        work,
+    _, filters = unfolded_elements(event, work)
+    lhs_reads, rhs_reads = work.by_operand(
         image=work.image_elements * ceil_div(work.filters, filters_at_once * copies),
-        filter=filter_elements * segments * work.images,
+        filter=filters * segments * work.images,
     )
     return ArrayWork(
         macs=macs,
         count=event.count,
-        row_folds=1,
-        column_folds=1,
         time=time,
-        time_dimension="",
-        row_dimension="",
-        column_dimension="",
-        row_step=1,
-        column_step=1,
-        fold_overhead=0,
-        fold_minimum=0,
         lhs_reads=lhs_reads,
         rhs_reads=rhs_reads,
         result_writes=passes * event.M * event.N,
         partial_reads=(passes - 1) * event.M * event.N,
-        stationary="",
         mapping_efficiency=min(1.0, macs / (event.count * time * array.rows * array.columns * packed)),
     )
 

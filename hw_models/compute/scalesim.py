@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hw_models.compute.systolic import systolic_schedule, systolic_work
+from hw_models.compute.systolic import systolic_work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,18 +32,17 @@ class ScaleSimFigures:
 
 
 def scalesim_figures(M: int, N: int, K: int, *, rows: int, cols: int, dataflow: str) -> ScaleSimFigures:
-    """The figures for a GEMM [M, K] x [K, N], each size 1 or more; the array and dataflow as in `systolic_schedule`.
+    """The figures for a GEMM [M, K] x [K, N], each size 1 or more; the array and dataflow as in `systolic_work`.
 
     Raises:
-        ValueError: As `systolic_schedule`.
+        ValueError: As `systolic_work`.
     """
-    schedule = systolic_schedule(M, N, K, rows=rows, cols=cols, dataflow=dataflow)
     work = systolic_work(M, N, K, rows=rows, cols=cols, dataflow=dataflow)
-    printed = schedule.cycles() - 1
-    extra = schedule.folds * (rows + cols) if dataflow == "os" else 0
+    printed = work.cycles() - 1
+    extra = work.folds * (rows + cols) if dataflow == "os" else 0
     return ScaleSimFigures(
         cycles=printed,
-        mapping_efficiency_percent=100 * schedule.mapping_efficiency,
+        mapping_efficiency_percent=100 * work.mapping_efficiency,
         utilization_percent=100 * M * N * K / (printed * rows * cols),
         input_reads=work.lhs_reads,
         filter_reads=work.rhs_reads,

@@ -38,7 +38,6 @@ passes over the result but the first reads the partial sums of the one before.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from hw_models.compute.work import ArrayWork, ceil_div
@@ -58,100 +57,12 @@ STATIONARY = {"os": "", "ws": "rhs", "is": "lhs"}
 LARGEST = 1 << 62
 
 
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """How a GEMM runs on an array.
-
-    Attributes:
-        row_folds, column_folds: Folds of the dimension over the rows and of that over the columns; 0 for a
-            GEMM of size zero.
-        cycles_per_fold: Cycles of one fold.
-        mapping_efficiency: Share of the processing elements that hold work, mean over the folds, 0 to 1.
-    """
-
-    row_folds: int
-    column_folds: int
-    cycles_per_fold: int
-    mapping_efficiency: float
-
-    @property
-    def folds(self) -> int:
-        """Folds in all."""
-        return self.row_folds * self.column_folds
-
-    def cycles(self, *, count: int = 1, arrays: int = 1) -> int:
-        """Cycles of `count` equal GEMMs whose folds are dealt out to a number of arrays."""
-        return ceil_div(count * self.folds, arrays) * self.cycles_per_fold
-
-
 def fold_cost(rows: int, cols: int, dataflow: str, loading: str) -> tuple[int, int]:
     """Cycles of a fold beside its steps, and the least cycles of a fold."""
     if loading == "hidden":
         return max(rows - 2, 0), rows
     load = 0 if dataflow == "os" else rows
     return load + rows + cols - 2, 0
-
-
-def systolic_schedule(
-    M: int, N: int, K: int, *, rows: int, cols: int, dataflow: str, loading: str = "exposed"
-) -> Schedule:
-    """The schedule of a GEMM [M, K] x [K, N].
-
-    Args:
-        M: Rows of the left operand, 0 to 2^62.
-        N: Columns of the right operand, 0 to 2^62.
-        K: Length of the reduction, 0 to 2^62.
-        rows: Rows of the array, 1 to 2^62.
-        cols: Columns of the array, 1 to 2^62.
-        dataflow: "ws", "os" or "is".
-        loading: "exposed", or "hidden" behind compute (double-buffered).
-
-    Raises:
-        ValueError: A size that is not a whole number in its range, an unknown dataflow or loading.
-    """
-    if dataflow not in LAYOUT:
-        raise ValueError(unknown("dataflow", dataflow, LAYOUT))
-    if loading not in LOADINGS:
-        raise ValueError(unknown("loading", loading, LOADINGS))
-    M, N, K = _checked(at_least=0, M=M, N=N, K=K)
-    rows, cols = _checked(at_least=1, rows=rows, cols=cols)
-    if not M * N * K:
-        return Schedule(row_folds=0, column_folds=0, cycles_per_fold=0, mapping_efficiency=0.0)
-    over_rows, over_columns, time = ({"M": M, "N": N, "K": K}[d] for d in LAYOUT[dataflow])
-    row_folds, column_folds = ceil_div(over_rows, rows), ceil_div(over_columns, cols)
-    overhead, minimum = fold_cost(rows, cols, dataflow, loading)
-    return Schedule(
-        row_folds=row_folds,
-        column_folds=column_folds,
-        cycles_per_fold=max(time + overhead, minimum),
-        mapping_efficiency=over_rows * over_columns / (row_folds * rows * column_folds * cols),
-    )
-
-
-def systolic_cycles(
-    M: int,
-    N: int,
-    K: int,
-    rows: int = 32,
-    cols: int = 32,
-    dataflow: str = "ws",
-    loading: str = "exposed",
-) -> int:
-    """Compute cycles of a GEMM [M, K] x [K, N]; 0 if any size is 0.
-
-    Args:
-        M: Rows of the left operand, 0 to 2^62.
-        N: Columns of the right operand, 0 to 2^62.
-        K: Length of the reduction, 0 to 2^62.
-        rows: Rows of the array, 1 to 2^62.
-        cols: Columns of the array, 1 to 2^62.
-        dataflow: "ws", "os" or "is".
-        loading: "exposed", or "hidden" behind compute (double-buffered).
-
-    Raises:
-        ValueError: A size that is not a whole number in its range, an unknown dataflow or loading.
-    """
-    return systolic_schedule(M, N, K, rows=rows, cols=cols, dataflow=dataflow, loading=loading).cycles()
 
 
 def systolic_work(
@@ -181,15 +92,17 @@ def systolic_work(
         count: Equal GEMMs.
 
     Raises:
-        ValueError: As `systolic_schedule`.
+        ValueError: A size that is not a whole number in its range, an unknown dataflow or loading.
     """
-    length = ceil_div(K, packed)
-    schedule = systolic_schedule(M, N, length, rows=rows, cols=cols, dataflow=dataflow, loading=loading)
+    _check_words(dataflow, loading)
+    M, N, K = _checked(at_least=0, M=M, N=N, K=K)
+    rows, cols = _checked(at_least=1, rows=rows, cols=cols)
     row, column, time = LAYOUT[dataflow]
-    steps = {"M": M, "N": N, "K": length}
+    steps = {"M": M, "N": N, "K": ceil_div(K, packed)}
     step = {"M": 1, "N": 1, "K": packed}
-    rf, cf = schedule.row_folds, schedule.column_folds
-    lhs, rhs, result = {"os": (cf, rf, 1), "ws": (cf, 1, rf), "is": (1, cf, rf)}[dataflow]
+    some = min(M * N * K, 1)
+    rf, cf = some * ceil_div(steps[row], rows), some * ceil_div(steps[column], cols)
+    lhs, rhs, result = {"os": (cf, rf, some), "ws": (cf, some, rf), "is": (some, cf, rf)}[dataflow]
     overhead, minimum = fold_cost(rows, cols, dataflow, loading)
     return ArrayWork(
         macs=count * M * N * K,
@@ -206,11 +119,34 @@ def systolic_work(
         fold_minimum=minimum,
         lhs_reads=lhs * M * K,
         rhs_reads=rhs * K * N,
-        result_writes=result * M * N if rf else 0,
-        partial_reads=(result - 1) * M * N if rf else 0,
+        result_writes=result * M * N,
+        partial_reads=max(result - 1, 0) * M * N,
         stationary=STATIONARY[dataflow],
-        mapping_efficiency=schedule.mapping_efficiency,
+        mapping_efficiency=steps[row] * steps[column] / (rf * rows * cf * cols) if some else 0.0,
     )
+
+
+def systolic_cycles(
+    M: int,
+    N: int,
+    K: int,
+    rows: int = 32,
+    cols: int = 32,
+    dataflow: str = "ws",
+    loading: str = "exposed",
+) -> int:
+    """Compute cycles of a GEMM [M, K] x [K, N]; 0 if any size is 0.
+
+    The arguments are those of `systolic_work`, which says which sizes there are and what it raises.
+    """
+    return systolic_work(M, N, K, rows=rows, cols=cols, dataflow=dataflow, loading=loading).cycles()
+
+
+def _check_words(dataflow: str, loading: str) -> None:
+    if dataflow not in LAYOUT:
+        raise ValueError(unknown("dataflow", dataflow, LAYOUT))
+    if loading not in LOADINGS:
+        raise ValueError(unknown("loading", loading, LOADINGS))
 
 
 def _checked(*, at_least: int, **sizes: int) -> list[int]:

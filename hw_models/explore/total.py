@@ -2,7 +2,8 @@
 
 `condensed` groups the events that any machine prices alike, once for all machines; `total_cost` prices one of each
 group and multiplies. It is `estimate(...).total`, which is its definition: counts are equal, energies but for the
-order of summation. Machines whose vector unit works beside the array price the events in their order, by `estimate`.
+order of summation. Where the vector unit works beside the array, or results become codes on their way out, events are
+priced in their order, by `estimate`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from hw_models.notes import footprint_notes, gemm_notes, vector_notes
 from hw_models.operands import gemm_modes
 from hw_models.pricing import Pricing
 from hw_models.profile import HardwareProfile
+from hw_models.requantization import requantizes
 from hw_models.vector_cost import vector_cost
 from lowbit_sim.trace import Event, GemmEvent, WorkloadTrace
 
@@ -68,7 +70,7 @@ def _anywhere(event: Event) -> Event:
 
 def _numerics(event: Event) -> tuple[object, ...]:
     if not isinstance(event, GemmEvent):
-        return (bool(event.random_bits),)
+        return bool(event.random_bits), bool(event.copies)
     accumulator = (event.accumulator_bits, event.outer_bits, event.chunk, event.overflow)
     return (event.role, event.lhs, event.rhs, *accumulator, event.conv and event.conv.stride)
 
@@ -103,7 +105,7 @@ def total_cost(
         UnsupportedOperandError: A GEMM whose operands the machine can't multiply or hold.
         ValueError: An unknown objective, or devices without an interconnect.
     """
-    if profile.vector.overlaps_array:
+    if profile.vector.overlaps_array or requantizes(trace.trace, profile):
         return estimate(trace.trace, profile, objective=objective, devices=devices).total
     pricing = Pricing(profile=profile, objective=objective)
     whole = Sum()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hw_models.compute.work import ceil_div
 from hw_models.mapping.access_energy import access_pj_per_bit
+from hw_models.mapping.problem import DRAM
 from hw_models.profile import HardwareProfile
 from hw_models.schema.memory import OPERANDS
 
@@ -69,6 +71,12 @@ class Memories:
     def outwards(self, operand: str, stage: int) -> Level | None:
         """The next memory beyond a stage that holds an operand; None for the one outside."""
         return next((lv for lv in self.levels if lv.stage > stage and operand in lv.holds), None)
+
+    def cycles_at(self, name: str, bits: int) -> int:
+        """Cycles in which bits cross at a memory; "dram" is the one outside."""
+        if name == DRAM:
+            return ceil_div(bits * self.frequency_hz, self.dram_bits_per_second)
+        return ceil_div(bits, next(lv.bits_per_cycle for lv in self.levels if lv.name == name))
 
 
 #: The profile that was asked for last, and its memories: a trace asks for the same one for every GEMM.

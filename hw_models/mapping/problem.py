@@ -1,4 +1,6 @@
-"""What is mapped: a GEMM with its operands' widths, the tensor behind an unfolded operand, and the array's work."""
+"""What is mapped: a GEMM with its operands' widths, the tensor behind an unfolded operand, the array's work, and what
+else keeps the memories busy meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,9 @@ from hw_models.compute.work import ArrayWork
 from lowbit_sim.trace import ConvGeometry, GemmEvent
 
 DIMENSIONS = ("M", "N", "K")
+
+#: The memory outside.
+DRAM = "dram"
 
 #: The dimensions of each operand, and the one that it does not have.
 OPERAND_DIMENSIONS = {"lhs": ("M", "K"), "rhs": ("K", "N"), "result": ("M", "N")}
@@ -44,24 +49,59 @@ class Region:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Beside:
+    """Work of another unit while the array works, that the memories serve too.
+
+    Attributes:
+        cycles: Cycles of that unit.
+        bits: Bits that it moves at each memory, by its name ("dram" is the one outside): (name, bits).
+    """
+
+    cycles: int = 0
+    bits: tuple[tuple[str, int], ...] = ()
+
+
+#: No such work.
+ALONE = Beside()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Problem:
     """One of an event's equal GEMMs.
 
     Attributes:
         sizes: M, N and K.
-        bits: Widths of lhs, rhs and result (partial sums too) in memory.
+        bits: Widths of lhs, rhs and sums in memory, in units of which `units_per_bit` make a bit: scales of blocks
+            give an element a share of a bit, and counts stay whole.
+        finished_bits: Width, in the same units, of finished results beyond the innermost memory that holds results;
+            None for that of sums.
+        units_per_bit: Units in a bit.
         work: What it asks of the array, all equal GEMMs of the event.
         region: The tensor behind an unfolded operand, or None.
         padded: The operand that is fetched padded to whole folds, or "".
         time_step: Elements of the time dimension that one step of the array takes.
+        beside: What else goes on while all equal GEMMs of the event run.
     """
 
     sizes: tuple[int, int, int]
     bits: tuple[int, int, int]
     work: ArrayWork
+    finished_bits: int | None = None
+    units_per_bit: int = 1
     region: Region | None = None
     padded: str = ""
     time_step: int = 1
+    beside: Beside = ALONE
+
+    def width(self, operand: str) -> int:
+        """Width of an element of an operand in memory, in units; of the result, of a sum."""
+        return self.bits[("lhs", "rhs", "result").index(operand)]
+
+    @property
+    def saved(self) -> int:
+        """Units that the results of one GEMM lose when they are finished and leave the innermost memory for them."""
+        finished = self.bits[2] if self.finished_bits is None else self.finished_bits
+        return self.sizes[0] * self.sizes[1] * (self.bits[2] - finished)
 
     def step(self, dimension: str) -> int:
         """Elements of a dimension that one fold covers, or one step of it."""
@@ -80,7 +120,19 @@ class Problem:
 
 
 def region_of(event: GemmEvent) -> Region | None:
-    """The tensor behind an event's unfolded operand; None for a plain GEMM."""
+    """The tensor behind an event's unfolded operand; None where that is the tensor itself, or for a plain GEMM."""
+    found = window_region(event)
+    return None if found is None or _is_the_operand(found) else found
+
+
+def _is_the_operand(region: Region) -> bool:
+    """Whether each pixel's window is an element of its own: a layer of 1 x 1 windows without a stride."""
+    steps = (*region.step, *region.inserted, region.window)
+    return set(steps) == {1} and all(s >= g for s, g in zip(region.source, region.grid, strict=True))
+
+
+def window_region(event: GemmEvent) -> Region | None:
+    """The tensor that an event's windows slide over, whatever their size; None for a plain GEMM."""
     conv = event.conv
     if conv is None or not event.macs:
         return None

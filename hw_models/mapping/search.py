@@ -1,30 +1,36 @@
 """The best mapping of a GEMM on a machine: over all candidates of `tiling`, by cycles, energy or their product.
 
-Exhaustive over the candidates of every stage and the orders of its loops, the stages jointly, but that the tile of
-the reduction next to the array is the largest that fits beside those of M and N, since a larger one moves no more
-(fewer partial sums, fewer halos). A convolution's tiles are an exception: where they end between channels, smaller
-ones may cover less of the tensor in all. On machines of one stage all of them are therefore tried, so that a larger
-memory is never worse; on machines of two stages it can be, for convolutions.
-Equal cycles are decided by energy, then by bits at the memory outside; equal energies by cycles; then the first
-candidate wins. Tiles that can't be better in any order are left out by a bound.
+Exhaustive over the candidates of every stage and the orders of its loops, the stages jointly. Since the candidates do
+not depend on the memories, a larger or a faster one is never worse. Equal cycles are decided by energy, then by bits
+at the memory outside; equal energies by cycles; then the first candidate wins. What can't be better is left out
+without a look at it: tiles by a bound on all their orders (`kernel.loops`), and tiles of the reduction that a larger
+one is as good as in everything (`kernel.reductions`).
+
+Where other work shares the memories meanwhile (`problem.Beside`), the cycles that count are those until both are
+done: a mapping that is slower by itself may leave the other work more of the bandwidth. Energy is the GEMM's alone,
+but for static power over all these cycles.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import lru_cache
-from math import gcd
+from math import lcm
 from typing import Literal, get_args
 
-import numpy as np
-
+from hw_models.block_scales import scale_share
 from hw_models.compute.convolution import convolution_of
-from hw_models.compute.dispatch import array_work
+from hw_models.compute.dispatch import array_works
 from hw_models.compute.work import ceil_div
+from hw_models.mapping.crossing import tile_bits
+from hw_models.mapping.evaluation import Evaluation, evaluate
+from hw_models.mapping.kernel.inputs import PLACES, candidate_numbers, gemm_numbers, machine_numbers, room
 from hw_models.mapping.machine import Memories, memories_of
-from hw_models.mapping.problem import DIMENSIONS, Problem, region_of
+from hw_models.mapping.merit import Merit, merit
+from hw_models.mapping.problem import ALONE, DIMENSIONS, Beside, Problem, region_of
 from hw_models.mapping.tiling import ORDERS, Tiling, tile_sizes
-from hw_models.mapping.traffic import Evaluation, Traffic, evaluate, tile_bits
+from hw_models.mapping.traffic import Traffic
 from hw_models.profile import HardwareProfile
 from hw_models.schema.array import Mode
 from lowbit_sim.numerics.suggest import unknown
@@ -32,9 +38,6 @@ from lowbit_sim.trace import GemmEvent
 
 Objective = Literal["cycles", "energy", "edp"]
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
-
-_OPERANDS = ("lhs", "rhs", "result")
-_ORDER_INDICES = np.array([[DIMENSIONS.index(d) for d in order] for order in ORDERS])
 
 
 class MappingError(ValueError):
@@ -50,8 +53,8 @@ class Mapping:
         orders: Loop order over the tiles of each stage, outermost loop first.
         traffic: What crosses at each memory, of all equal GEMMs.
         compute_cycles: Cycles of the arrays.
-        cycles: Cycles with all waiting for memories.
-        bound_by: What takes the longest: "compute", a memory's name or "dram".
+        cycles: Cycles with all waiting for memories, without what goes on beside the GEMMs.
+        bound_by: What takes the longest of these: "compute", a memory's name or "dram".
         macs: Multiply-accumulates that the array does.
         mapping_efficiency: Share of the array that holds work, 0 to 1.
         evaluated: Mappings that were compared, those that a bound on their tiles excludes included.
@@ -76,16 +79,18 @@ def best_mapping(
     rhs_bits: int,
     mode: Mode,
     objective: Objective = "cycles",
+    beside: Beside = ALONE,
 ) -> Mapping:
     """The best mapping of an event's GEMMs.
 
     Args:
         event: The GEMMs; sizes may be 0.
         profile: The machine.
-        lhs_bits: Width in which the left operand is stored.
-        rhs_bits: Width in which the right operand is stored.
+        lhs_bits: Width in which an element of the left operand is stored; scales of blocks come on top.
+        rhs_bits: The same of the right operand.
         mode: The mode of the array that it runs in.
         objective: What is best: "cycles", "energy" (of memories) or "edp", their product.
+        beside: Other work meanwhile, until whose end the cycles count.
 
     Raises:
         ValueError: An unknown objective.
@@ -93,21 +98,68 @@ def best_mapping(
     """
     if objective not in OBJECTIVES:
         raise ValueError(unknown("objective", objective, OBJECTIVES))
-    problem = _problem(event, profile, lhs_bits, rhs_bits, mode)
-    return _best(problem, memories_of(profile), OBJECTIVES.index(objective))
+    memories, index = memories_of(profile), OBJECTIVES.index(objective)
+    problems = problems_of(event, profile, lhs_bits=lhs_bits, rhs_bits=rhs_bits, mode=mode)
+    if len(problems) == 1:
+        return _best(replace(problems[0], beside=beside), memories, index)
+    return _best_way(tuple(replace(problem, beside=beside) for problem in problems), memories, index)
 
 
-def _problem(event: GemmEvent, profile: HardwareProfile, lhs_bits: int, rhs_bits: int, mode: Mode) -> Problem:
-    work = array_work(event, profile.array, mode)
+def problems_of(
+    event: GemmEvent, profile: HardwareProfile, *, lhs_bits: int, rhs_bits: int, mode: Mode
+) -> list[Problem]:
+    """What `best_mapping` maps, with nothing beside it: one for each way in which the array can take the GEMMs.
+
+    The arguments are those of `best_mapping`.
+    """
     inserted = convolution_of(event).inserted if profile.array.skips_zeros else 1
-    return Problem(
-        sizes=(event.M, event.N, event.K),
-        bits=(lhs_bits, rhs_bits, event.outer_bits),
-        work=work,
-        region=region_of(event),
-        padded=work.stationary if profile.array.padded_loads else "",
-        time_step=mode.macs_per_pe_per_cycle * inserted if work.time_dimension == "K" else 1,
-    )
+    region = region_of(event)
+    (lhs, rhs, sums, finished), units = _widths(event, lhs_bits, rhs_bits)
+    return [
+        Problem(
+            sizes=(event.M, event.N, event.K),
+            bits=(lhs, rhs, sums),
+            finished_bits=finished,
+            units_per_bit=units,
+            work=work,
+            region=region,
+            padded=work.stationary if profile.array.padded_loads else "",
+            time_step=mode.macs_per_pe_per_cycle * inserted if work.time_dimension == "K" else 1,
+        )
+        for work in array_works(event, profile.array, mode)
+    ]
+
+
+def _widths(event: GemmEvent, lhs_bits: int, rhs_bits: int) -> tuple[tuple[int, int, int, int], int]:
+    """Widths of lhs, rhs, sums and finished results in units, and the units in a bit that make all of them whole."""
+    exact = [
+        lhs_bits + scale_share(event.lhs),
+        rhs_bits + scale_share(event.rhs),
+        Fraction(event.outer_bits),
+        Fraction(event.result_bits or event.outer_bits),
+    ]
+    units = lcm(*(width.denominator for width in exact))
+    lhs, rhs, sums, finished = (int(width * units) for width in exact)
+    return (lhs, rhs, sums, finished), units
+
+
+@lru_cache(maxsize=1 << 12)
+def _best_way(problems: tuple[Problem, ...], memories: Memories, objective: int) -> Mapping:
+    """The best mapping over several problems, of which not all may fit the memories."""
+    found: list[tuple[Merit, Mapping]] = []
+    refusal: MappingError | None = None
+    for problem in problems:
+        try:
+            mapping = _best(problem, memories, objective)
+        except MappingError as error:
+            refusal = refusal or error
+            continue
+        cost = evaluate(problem, memories, Tiling(tiles=mapping.tiles, orders=mapping.orders))
+        found.append((merit(cost, memories, OBJECTIVES[objective]), mapping))
+    if not found:
+        assert refusal is not None
+        raise refusal
+    return min(found, key=lambda each: each[0])[1]
 
 
 @lru_cache(maxsize=1 << 16)
@@ -121,7 +173,7 @@ def _best(problem: Problem, memories: Memories, objective: int) -> Mapping:
 
 
 def _nothing() -> Evaluation:
-    return Evaluation(traffic=Traffic(), compute_cycles=0, cycles=0, bound_by="compute")
+    return Evaluation(traffic=Traffic(), compute_cycles=0, cycles=0, group_cycles=0, bound_by="compute")
 
 
 def _mapping(problem: Problem, tiling: Tiling, cost: Evaluation, evaluated: int) -> Mapping:
@@ -154,115 +206,36 @@ def search(
         objective: Index into `OBJECTIVES`.
         exhaustive: Whether to cost also what a bound has ruled out; the result is the same.
     """
-    from hw_models.mapping import kernel  # imports numba
+    from hw_models.mapping.kernel.compiled import compiled_search  # imports numba
 
-    m_sizes, n_sizes, k_sizes = (np.array(sizes, dtype=np.float64) for sizes in candidates(problem))
-    holds, levels, dram, capacity = _memory_numbers(memories)
-    tiles, orders, looked = kernel.search(
-        _gemm_numbers(problem),
-        _work_numbers(problem, memories),
-        _region_numbers(problem),
-        holds,
-        levels,
-        dram,
-        capacity,
-        _ORDER_INDICES,
+    found = room()
+    looked = compiled_search(
+        gemm_numbers(problem, memories),
+        machine_numbers(memories, problem.units_per_bit),
+        *candidate_numbers(candidates(problem)),
+        PLACES,
         objective,
-        m_sizes,
-        n_sizes,
-        k_sizes,
         not exhaustive,
+        found,
     )
     tiling = Tiling(
-        tiles=tuple((int(m), int(n), int(k)) for m, n, k in tiles[: memories.stages]),
-        orders=tuple(ORDERS[i] for i in orders[: memories.stages]),
+        tiles=tuple((int(m), int(n), int(k)) for m, n, k in found["best_tiles"][: memories.stages]),
+        orders=tuple(ORDERS[i] for i in found["best_orders"][: memories.stages]),
     )
     return tiling, int(looked)
 
 
-def _gemm_numbers(problem: Problem) -> np.ndarray:
-    padded = _OPERANDS.index(problem.padded) if problem.padded else -1
-    steps = (problem.step(d) for d in DIMENSIONS)
-    return np.array([*problem.sizes, *problem.bits, padded, *steps], dtype=np.float64)
-
-
-def _work_numbers(problem: Problem, memories: Memories) -> np.ndarray:
-    work, whole = problem.work, problem.padded_elements
-    return np.array(
-        [
-            work.count,
-            work.folds,
-            work.time,
-            work.fold_overhead,
-            work.fold_minimum,
-            whole if problem.padded == "lhs" else work.lhs_reads,
-            whole if problem.padded == "rhs" else work.rhs_reads,
-            work.result_writes,
-            work.partial_reads,
-            memories.arrays,
-            DIMENSIONS.index(work.time_dimension) if work.time_dimension else -1,
-            _OPERANDS.index(work.stationary) if work.stationary else -1,
-            memories.startup_cycles,
-        ],
-        dtype=np.float64,
-    )
-
-
-def _region_numbers(problem: Problem) -> np.ndarray:
-    region = problem.region
-    if region is None:
-        return np.full(12, -1.0)
-    numbers = [
-        _OPERANDS.index(region.operand),
-        *region.grid,
-        *region.source,
-        *region.span,
-        *region.step,
-        *region.inserted,
-        region.window,
-    ]
-    return np.array(numbers, dtype=np.float64)
-
-
-@lru_cache(maxsize=1 << 10)
-def _memory_numbers(memories: Memories) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """holds [stages, operands], levels [levels, 4], dram [5] and capacities [levels], as the kernel takes them."""
-    holds = np.full((memories.stages, len(_OPERANDS)), -1, dtype=np.int64)
-    for i, level in enumerate(memories.levels):
-        for operand in level.holds:
-            holds[level.stage, _OPERANDS.index(operand)] = i
-    levels = np.array(
-        [
-            [lv.bits_per_cycle, lv.read_pj_per_bit, lv.write_pj_per_bit, lv.double_buffered]
-            for lv in memories.levels
-        ],
-        dtype=np.float64,
-    )
-    # Small numbers stay exact in float64.
-    common = gcd(memories.dram_bits_per_second, memories.frequency_hz)
-    dram = np.array(
-        [
-            memories.dram_bits_per_second // common,
-            memories.frequency_hz // common,
-            memories.dram_read_pj_per_bit,
-            memories.dram_write_pj_per_bit,
-            memories.static_pj_per_cycle,
-        ],
-        dtype=np.float64,
-    )
-    return holds, levels, dram, np.array([lv.tile_bits for lv in memories.levels], dtype=np.float64)
-
-
 def _does_not_fit(problem: Problem, memories: Memories) -> str:
     """Which memory the smallest tile overflows, in words."""
+    units = problem.units_per_bit
     m, n, k = (sizes[0] for sizes in candidates(problem))
     for level in memories.levels:
-        needed = sum(tile_bits(problem, (m, n, k), operand) for operand in level.holds)
-        if needed > level.tile_bits:
+        needed = problem.work.at_once * sum(tile_bits(problem, (m, n, k), operand) for operand in level.holds)
+        if needed > level.tile_bits * units:
             half = " for one half of it, as it is double buffered," if level.double_buffered else ""
             return (
                 f"memory.{level.name}: the smallest tile, {m} x {n} results over {k} products, takes "
-                f"{ceil_div(needed, 8)} bytes of {' and '.join(level.holds)}, but there are{half} "
+                f"{ceil_div(needed, 8 * units)} bytes of {' and '.join(level.holds)}, but there are{half} "
                 f"{level.tile_bits // 8} bytes"
             )
     return "no tile fits the memories of all stages together"

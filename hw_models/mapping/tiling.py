@@ -3,12 +3,18 @@
 A dimension of size D over whose array the step is s (the rows or columns that a fold covers; what one step takes for
 the one in time) has the tiles
 
-    ceil(D / 2^j) rounded up to s, j = 0, 1, 2, ...,    and D itself in place of what is larger.
+    ceil(D / 2^j) rounded up and down to s, j = 1, 2, ...,    and D itself.
 
-They depend on the GEMM and the array, never on the memories, so that a larger memory only adds mappings. Twice a
-dimension of whole steps has all the tiles of the dimension, so that two halves are never better than a whole. Sizes
-between them are not tried: that is the bound of the search. Every stage has the same candidates; an inner tile is no
-larger than the one around it, and need not divide it.
+Of these only D may end inside a step: the array is billed for the folds of the whole dimension, which tiles of whole
+steps cut without a fold more. They depend on the GEMM and the array, never on the memories, so that a larger memory
+only adds mappings.
+
+Twice a dimension has all tiles of the dimension but, where that is no multiple of s, D itself. What is rounded down
+stands for it then: it fits wherever D does, and cuts 2 D into three or four tiles where two halves have two. So twice
+a dimension of a step or more takes at most twice the passes and two more (`tests/hw_models/test_batch_scaling.py`).
+
+Sizes between them are not tried: that is the bound of the search. Every stage has the same candidates; an inner tile
+is no larger than the one around it, and need not divide it.
 """
 
 from __future__ import annotations
@@ -48,8 +54,8 @@ def tile_sizes(size: int, step: int) -> tuple[int, ...]:
     part = size
     while part > 1:
         part = ceil_div(part, 2)
-        found.add(min(size, ceil_div(part, step) * step))
-    return tuple(sorted(found))
+        found |= {ceil_div(part, step) * step, max(part // step, 1) * step}
+    return tuple(sorted(tile for tile in found if tile <= size))
 
 
 def parts(size: int, tile: int) -> list[tuple[int, int]]:

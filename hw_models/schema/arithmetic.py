@@ -1,10 +1,13 @@
-"""The numerics of training on the machine: a layer's table of numerics, as studies write it, and the requantiser."""
+"""The numerics of training on the machine: a layer's table of numerics, as studies write it, and the requantiser.
+
+Its `activations` are what the machine keeps between layers: the emulation rounds to them and the bill follows.
+"""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from hw_models.schema.base import Sourced
 from lowbit_sim.arith.requant import FloatRequantizer, IntegerRequantizer
@@ -35,6 +38,12 @@ class Arithmetic(Sourced, LayerTable):
         description='how sums become codes again: "float" (a float32 scale), or an integer multiplier and a shift '
         'that round twice ("integer_double") or once ("integer_single"); vector work in any case',
         examples=["float"],
+    )
+    result_bits: PositiveInt | None = Field(
+        default=None,
+        description="width of the codes that results become on their way out of the accumulators where no backward "
+        "pass follows; left out, they leave as they were summed",
+        examples=[8],
     )
 
     @model_validator(mode="after")

@@ -60,7 +60,8 @@ class Array(Sourced):
     """The arrays.
 
     Of a spatial array `rows` lie over the reduction (input channels), `columns` over the right operand's columns
-    (output channels), and `pixel_rows` x `pixel_columns` copies of that over output pixels.
+    (output channels), and `pixel_rows` x `pixel_columns` copies of that over output pixels. Groups of a convolution
+    run one after another, but for those of a depthwise one on a machine with `depthwise_over_columns`.
     """
 
     rows: PositiveInt = Field(description="rows of processing elements of one array", examples=[16])
@@ -70,6 +71,17 @@ class Array(Sourced):
     )
     pixel_columns: PositiveInt = Field(
         default=1, description="columns of output pixels worked on at once; spatial arrays only"
+    )
+    depthwise_over_columns: bool = Field(
+        default=False,
+        description="whether the groups of a depthwise convolution lie side by side over the columns, each of which "
+        "takes its own group's channel, one at a time; otherwise they run one after another, as other groups do; "
+        "spatial arrays only",
+    )
+    steps_padded_to: PositiveInt = Field(
+        default=1,
+        description="steps that a unit of output stays in the array for: the steps over the kernel's positions, or "
+        "over the channels at each, are padded to a multiple of it; spatial arrays only",
     )
     arrays: PositiveInt = Field(
         description="equal arrays, among which a GEMM's folds are dealt", examples=[1]
@@ -114,8 +126,8 @@ class Array(Sourced):
 
     @model_validator(mode="after")
     def _keys_fit_the_dataflow(self) -> Array:
-        for key in ("pixel_rows", "pixel_columns"):
-            if self.dataflow != "spatial" and getattr(self, key) != 1:
+        for key in ("pixel_rows", "pixel_columns", "depthwise_over_columns", "steps_padded_to"):
+            if self.dataflow != "spatial" and getattr(self, key) != Array.model_fields[key].default:
                 raise KeyedError(
                     (key,), f"is for dataflow = 'spatial' (it is {self.dataflow!r}): leave it out"
                 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
+from hw_models.schema.arithmetic import Requantizer
 from hw_models.schema.base import Sourced
 from lowbit_sim.numerics.suggest import unknown
 from lowbit_sim.trace import VECTOR_KINDS
@@ -14,6 +15,7 @@ OPERATIONS: dict[str, float] = {
     "scale_reduction": 2.0,  # magnitude, maximum
     "random_bits": 1.0,
     "dequantize": 2.0,  # convert, multiply
+    "requantize": 4.0,  # convert, multiply, round, clip
     "batch_norm": 4.0,  # two for the statistics, multiply and add
     "activation": 1.0,
     "pooling": 1.0,
@@ -22,6 +24,13 @@ OPERATIONS: dict[str, float] = {
     "hypernetwork": 1.0,  # the event counts operations
     "embedding": 1.0,
     "transform": 1.0,
+}
+
+#: The same of "requantize" by `arithmetic.requantizer`.
+REQUANTIZE_OPERATIONS: dict[Requantizer, float] = {
+    "float": OPERATIONS["requantize"],
+    "integer_double": 4.0,  # multiply, round, shift and round, clip
+    "integer_single": 3.0,  # multiply, shift and round, clip
 }
 
 
@@ -64,6 +73,12 @@ class Vector(Sourced):
         """Peak operations of all lanes; an operation of a GEMM is a multiply-accumulate."""
         return self.lanes * self.operations_per_lane_per_cycle
 
-    def operations_per_element(self, kind: str) -> float:
-        """What an element of a kind of work takes."""
-        return self.operations.get(kind, OPERATIONS.get(kind, 1.0))
+    def operations_per_element(self, kind: str, requantizer: Requantizer = "float") -> float:
+        """What an element of a kind of work takes.
+
+        Args:
+            kind: One of `lowbit_sim.trace.VECTOR_KINDS`.
+            requantizer: What makes codes of sums.
+        """
+        usual = REQUANTIZE_OPERATIONS[requantizer] if kind == "requantize" else OPERATIONS.get(kind, 1.0)
+        return self.operations.get(kind, usual)

@@ -54,7 +54,7 @@ def simple_energy(M: int, N: int, K: int) -> int:
 def row_cost(row: dict[str, str]) -> Cost:
     """The model's cost of a row."""
     M, side = int(row["M"]), int(row["KN"])
-    event = gemm(f"{M}x{side}x{side}", M=M, N=side, K=side)
+    event = gemm(f"{M}x{side}x{side}", M=M, N=side, K=side, sum_bits=8)
     return priced(event, MACHINES[row["arch"]])
 
 

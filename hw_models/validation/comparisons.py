@@ -50,9 +50,9 @@ COMPARISONS: dict[str, Comparison] = {
     "nvdla_rtl": Comparison(
         title="NVDLA nv_small: RTL",
         about="Cycles of the released convolution traces in a simulation of the RTL (Verilator, published with "
-        "NPUsim). Each trace runs alone, so that three keys of the profile are set for it: the memory outside is "
-        "faster, the buffers are filled before they are used, and sums are counted in results of 8 bits. The "
-        "start-up of 166 cycles is a fit to the smallest trace.",
+        "NPUsim). Each trace runs alone, so that two keys of the profile are set for it: the memory outside is "
+        "faster, and the buffers are filled before they are used. The start-up of 166 cycles is a fit to the "
+        "smallest trace.",
         points=cache(nvdla_rtl.points),
     ),
     "eyeriss": Comparison(
@@ -64,26 +64,26 @@ COMPARISONS: dict[str, Comparison] = {
     "tpu": Comparison(
         title="TPU v1: silicon",
         about="Jouppi et al., ISCA 2017. The roofline has to lie above what was measured; how far above is how much "
-        "an application waits for what is no limit (shifts, small layers, dependences). Results are counted as the "
-        "8-bit codes that the chip makes of its sums; an estimate with the profile's own numerics writes 32-bit sums "
-        "through the same port and is slower.",
+        "an application waits for what is no limit (shifts, small layers, dependences). Results leave as the 8-bit "
+        "codes that the chip makes of its sums, as in every estimate of inference on the profile.",
         points=cache(tpu.points),
     ),
     "ethos_u": Comparison(
         title="Ethos-U: Arm's compiler",
         about="Cycles of each operator of two MLPerf Tiny models by Vela 5.2.0, itself a model. As there, "
-        "activations stay in SRAM and weights come from flash; element-wise operators and the taps of depthwise "
-        "layers follow published figures of the hardware, which the cost model does not have: an estimate of a "
-        "depthwise layer on the profile is several times slower. Over all rows the median is within 20 %, for some "
-        "sizes it is not.",
+        "activations stay in SRAM and weights come from flash, uncompressed; an estimate on the profile sends "
+        "activations through the flash's port too, and small layers wait for it. Depthwise layers are mapped as any "
+        "estimate maps them; element-wise operators follow published figures of the output unit, which the cost "
+        "model does not have. Rows that something was fitted to stand apart.",
         points=cache(ethos_u.points),
     ),
     "rapid": Comparison(
         title="RaPiD: sustained share in training",
         about="ResNet-50 in HFP8 on four 32-core chips against the range that Venkataramani et al., ISCA 2021, give "
         "over networks, of a model calibrated to silicon. The step has activations of 16 bits, and the share depends "
-        "on how element-wise work is fused. A step traced from PyTorch has activations of 32 bits: `lowbit-sim "
-        "estimate --profile rapid_hfp8 --model resnet50` waits longer for memory, and its share lies below it.",
+        "on how element-wise work is fused: by hand as a training compiler does it, or in a step that is traced from "
+        "PyTorch, as `lowbit-sim estimate --profile rapid_hfp8 --model resnet50 --batch 128 --devices 4` prices it, "
+        "between neighbours alone.",
         points=cache(rapid.points),
     ),
     "zigzag": Comparison(

@@ -4,8 +4,8 @@ Anomaly detection is an autoencoder of fully connected layers 640-128-128-128-12
 spotting a DS-CNN with 64 channels on 49 x 10 features (github.com/mlcommons/tiny). Indices that are missing are fused
 activations, or the element-wise operators of the softmax.
 
-A depthwise convolution or a pooling goes channel by channel through the array's columns, four taps in a step of four
-cycles (ethos-u-vela, npu_performance.py): here a convolution of one input channel, its taps rounded up to fours.
+The array takes a pooling as it takes a depthwise convolution, a channel in each column, but without weights
+(ethos-u-vela, npu_performance.py): here it is one with a kernel of the window's size.
 """
 
 from __future__ import annotations
@@ -13,24 +13,23 @@ from __future__ import annotations
 from hw_models.validation.layers import ConvShape, convolution, gemm
 from lowbit_sim.trace import GemmEvent
 
-TAPS_AT_ONCE = 4
-
 #: Words that keyword spotting tells apart, and elements of its softmax.
 CLASSES = 12
 
 
-def _one_channel(
-    name: str, *, channels: int, size: tuple[int, int], taps: int, output: tuple[int, int]
+def _depthwise(
+    name: str, *, channels: int, size: tuple[int, int], kernel: tuple[int, int], output: tuple[int, int]
 ) -> GemmEvent:
-    """A depthwise convolution or pooling, as the array takes it."""
+    """A depthwise convolution or a pooling."""
     return convolution(
         ConvShape(
             name=name,
-            channels=1,
+            channels=channels,
             size=size,
             filters=channels,
-            kernel=(1, -(-taps // TAPS_AT_ONCE) * TAPS_AT_ONCE),
+            kernel=kernel,
             output=output,
+            groups=channels,
         )
     )
 
@@ -59,16 +58,17 @@ def keyword_spotting() -> dict[int, GemmEvent]:
     layers = {0: convolution(stem)}
     for block in range(4):
         name = f"block {block}"
-        layers[2 + 4 * block] = _one_channel(f"{name} depthwise", channels=64, size=side, taps=9, output=side)
+        layers[2 + 4 * block] = _depthwise(
+            f"{name} depthwise", channels=64, size=side, kernel=(3, 3), output=side
+        )
         point = ConvShape(
             name=f"{name} pointwise", channels=64, size=side, filters=64, kernel=(1, 1), output=side
         )
         layers[4 + 4 * block] = convolution(point)
-    layers[18] = _one_channel("pool", channels=64, size=side, taps=125, output=(1, 1))
+    layers[18] = _depthwise("pool", channels=64, size=side, kernel=side, output=(1, 1))
     layers[19] = gemm("classifier", M=1, N=CLASSES, K=64)
-    layers[20] = _one_channel(
-        "softmax 20 MaxPool", channels=1, size=(1, CLASSES), taps=CLASSES, output=(1, 1)
-    )
+    words = (1, CLASSES)
+    layers[20] = _depthwise("softmax 20 MaxPool", channels=1, size=words, kernel=words, output=(1, 1))
     layers[24] = gemm("softmax 24 ReduceSum", M=1, N=1, K=CLASSES)
     return layers
 

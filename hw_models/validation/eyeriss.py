@@ -41,7 +41,7 @@ def _layer(
         groups=more.get("groups", 1),
         batch=BATCH,
     )
-    return convolution(shape, result_bits=16, operand=INT16)
+    return convolution(shape, sum_bits=16, result_bits=16, operand=INT16)
 
 
 def layers() -> dict[str, GemmEvent]:

@@ -1,7 +1,8 @@
 """Layers of published comparisons as the events that the cost model prices: one forward GEMM of int8 each.
 
-The engines compared here bring sums back to codes on their way out, so a result that leaves the accumulators has the
-width of a code; `result_bits` says so, and is the event's outer accumulator.
+The engines compared here bring sums of 32 bits back to codes on their way out, so that a result which leaves the
+accumulators has the width of a code (`GemmEvent.result_bits`). Where the other side counts sums in another width too,
+`sum_bits` says so.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ class ConvShape:
     batch: int = 1
 
 
-def convolution(shape: ConvShape, *, result_bits: int = 8, operand: Operand = INT8) -> GemmEvent:
+def convolution(
+    shape: ConvShape, *, sum_bits: int = 32, result_bits: int = 8, operand: Operand = INT8
+) -> GemmEvent:
     """The event of a convolution: `groups` GEMMs of the unfolded input and the weights."""
     taps = shape.kernel[0] * shape.kernel[1]
     return GemmEvent(
@@ -44,7 +47,8 @@ def convolution(shape: ConvShape, *, result_bits: int = 8, operand: Operand = IN
         rhs=operand,
         accumulator_bits=32,
         overflow="wrap",
-        outer_bits=result_bits,
+        outer_bits=sum_bits,
+        result_bits=result_bits,
         layer=shape.name,
         count=shape.groups,
         conv=_geometry(shape),
@@ -68,7 +72,16 @@ def _geometry(shape: ConvShape) -> ConvGeometry:
     )
 
 
-def gemm(name: str, *, M: int, N: int, K: int, result_bits: int = 8, operand: Operand = INT8) -> GemmEvent:
+def gemm(
+    name: str,
+    *,
+    M: int,
+    N: int,
+    K: int,
+    sum_bits: int = 32,
+    result_bits: int = 8,
+    operand: Operand = INT8,
+) -> GemmEvent:
     """The event of a GEMM [M, K] x [K, N]: a fully connected layer of M samples."""
     return GemmEvent(
         role="output",
@@ -79,7 +92,8 @@ def gemm(name: str, *, M: int, N: int, K: int, result_bits: int = 8, operand: Op
         rhs=operand,
         accumulator_bits=32,
         overflow="wrap",
-        outer_bits=result_bits,
+        outer_bits=sum_bits,
+        result_bits=result_bits,
         layer=name,
     )
 
@@ -139,5 +153,5 @@ def engine_cycles(event: GemmEvent, profile: HardwareProfile) -> int:
     """
     mode = next(m for m in profile.array.modes if (m.kind, m.operand_bits) == ("integer", event.lhs.bits))
     mapping = best_mapping(event, profile, lhs_bits=event.lhs.bits, rhs_bits=event.rhs.bits, mode=mode)
-    operations = event.count * event.M * event.N * profile.vector.operations_per_element("dequantize")
+    operations = event.count * event.M * event.N * profile.vector.operations_per_element("requantize")
     return max(mapping.cycles, ceil(operations / profile.vector.operations_per_cycle))

@@ -77,11 +77,10 @@ def trace_event(trace: Trace) -> GemmEvent:
 
 
 def trace_profile(*, hidden_loads: bool) -> HardwareProfile:
-    """`nvdla_small` at the width of its memory interface, with accumulators that count results in codes."""
+    """`nvdla_small` at the width of its memory interface."""
     small = load("nvdla_small")
     overrides: dict[str, object] = {
         "memory.dram.bandwidth_bytes_per_second": 8 * small.clock.frequency_hz,
-        "memory.accumulator.capacity_bytes": 2 * 32 * small.array.columns,
         "memory.convolution_buffer.double_buffered": hidden_loads,
     }
     return with_overrides(small, overrides)

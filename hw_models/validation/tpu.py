@@ -13,11 +13,14 @@ unified buffer, so that the port's time is taken for what the mapping moves of t
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from hw_models.gemm_cost import gemm_cost
 from hw_models.load import load
-from hw_models.mapping.search import Mapping, best_mapping
+from hw_models.mapping.search import Mapping
 from hw_models.profile import HardwareProfile
+from hw_models.spec_event import spec_event
 from hw_models.validation.data_files import silicon_rows
-from hw_models.validation.layers import gemm
 from hw_models.validation.table import Point
 from lowbit_sim.trace import GemmEvent
 
@@ -29,8 +32,16 @@ SIDE = 2048
 LSTM1_BATCH = 96
 
 
+def _event(profile: HardwareProfile, M: int, N: int, K: int) -> GemmEvent:
+    """A GEMM in the machine's own numerics, with results as the codes that it makes of them."""
+    event = spec_event(profile.gemm_spec("output"), "output", M, N, K)
+    return replace(event, result_bits=profile.arithmetic.result_bits or 0)
+
+
 def _mapping(event: GemmEvent, profile: HardwareProfile) -> Mapping:
-    return best_mapping(event, profile, lhs_bits=8, rhs_bits=8, mode=profile.array.modes[0])
+    mapping = gemm_cost(event, profile).mapping
+    assert mapping is not None  # the array has a mode for int8
+    return mapping
 
 
 def weight_seconds(mapping: Mapping, profile: HardwareProfile) -> float:
@@ -50,7 +61,7 @@ def points() -> list[Point]:
 
 
 def _tile(profile: HardwareProfile, microseconds: float) -> Point:
-    event = gemm("600 x 600", M=LSTM1_BATCH, N=600, K=600)
+    event = _event(profile, LSTM1_BATCH, 600, 600)
     return Point(
         source=SOURCE,
         machine="tpu_v1",
@@ -65,7 +76,7 @@ def _tile(profile: HardwareProfile, microseconds: float) -> Point:
 
 def _application(profile: HardwareProfile, name: str, measured: float) -> list[Point]:
     uses = OPERATIONS_PER_WEIGHT[name]
-    event = gemm(name, M=uses, N=SIDE, K=SIDE)
+    event = _event(profile, uses, SIDE, SIDE)
     mapping = _mapping(event, profile)
     peak = profile.array.macs_per_cycle(profile.array.modes[0]) * profile.clock.frequency_hz
     weights = weight_seconds(mapping, profile)

@@ -87,7 +87,9 @@ def published_parts(row: dict[str, str]) -> dict[str, float]:
 @cache
 def _cost(name: str, M: int, N: int, K: int) -> Cost:
     described = MACHINES[name]
-    event = gemm(f"{M}x{N}x{K}", M=M, N=N, K=K, result_bits=described.result_bits)
+    event = gemm(
+        f"{M}x{N}x{K}", M=M, N=N, K=K, sum_bits=described.result_bits, result_bits=described.result_bits
+    )
     return priced(event, described.profile)
 
 

@@ -11,8 +11,9 @@ With x the input (activations of a product: the left factor), w the weight (the 
 
 Quantising is the pass that finds the scale (unless the rule needs none), the random bits (if it rounds
 stochastically) and the conversion; the scale that one tensor has for several draws is found once. An operand with
-blocks along the reduction, or with a transform, is quantised as the matrices that the array is fed, [M, K] and [N,
-K], for each GEMM anew. Sums that are float32 already, with no scale to multiply them (scales of blocks are part of
+blocks along the reduction, or with a transform, is quantised for each GEMM anew: each element once where a block of
+channels is the same one in every window of a convolution, else the matrices that the array is fed, [M, K] and [N, K].
+Sums that are float32 already, with no scale to multiply them (scales of blocks are part of
 the GEMM), are not converted. These are the events of the emulated layer, but for what only a run can tell: clipped,
 underflowed and overflowed elements, and the backend.
 """
@@ -24,6 +25,7 @@ from dataclasses import dataclass, replace
 
 from hw_models.spec_event import spec_event
 from lowbit_sim.arith.float_mac import FloatMacUnit
+from lowbit_sim.arith.mac import MacUnit
 from lowbit_sim.arith.spec import GemmSpec, OpSpec
 from lowbit_sim.numerics.formats import BlockFormat
 from lowbit_sim.quant.quantizer import Quantizer
@@ -88,6 +90,21 @@ class Layer:
             x = c.batch * c.in_channels * c.in_height * c.in_width
         columns = self.count * self.N
         return {"x": x, "w": columns * self.K, "g": columns * self.M, "b": columns if self.bias else 0}
+
+    def together(self, role: Role, side: int) -> int:
+        """Neighbours along the reduction that come together in every window in which one of them occurs."""
+        conv, (_, _, reduction) = self.conv, self.sizes(role)
+        if conv is None or conv.kernel_height * conv.kernel_width == 1:
+            return reduction
+        match role, side:
+            case "output", 0:
+                return conv.in_channels // conv.groups
+            case "grad_input", 0:
+                return conv.out_channels // conv.groups
+            case "grad_weight", 1:
+                return 1
+            case _:
+                return reduction
 
 
 #: The tensors on the left and right of each role's GEMM.
@@ -216,8 +233,11 @@ def _product(layer: Layer, role: Role, spec: GemmSpec, kept: int = 0) -> list[Ev
     if spec.transform is not None:
         laid += [_transform(layer, layer.count * rows[s] * padded) for s in sides]
     for s in sides:
-        laid += _quantize(layer, rows[s] * padded, rows[s], (spec.lhs, spec.rhs)[s]) * layer.count
+        laid += _quantize_laid_out(layer, role, s, spec, rows[s], padded) * layer.count
     results = layer.count * m * n
+    drawn = results * _drawn_bits(spec, k)
+    if drawn:
+        laid.append(replace(_vector(layer, "random_bits", 0, 0, 0), random_bits=drawn))
     gemm = _gemm(layer, role, spec, kept, additions=results * _additions(spec, padded))
     convert = _conversion(layer, spec, results, gemm.outer_bits)
     return [
@@ -225,6 +245,21 @@ def _product(layer: Layer, role: Role, spec: GemmSpec, kept: int = 0) -> list[Ev
         for s in range(spec.samples)
         for e in (*laid, gemm if not s else replace(gemm, kept_bytes=0), *convert)
     ]
+
+
+def _quantize_laid_out(
+    layer: Layer, role: Role, side: int, spec: GemmSpec, rows: int, reduction: int
+) -> list[VectorEvent]:
+    """The passes that make codes of one matrix with so many rows, or of the part of a tensor behind it."""
+    quantizer = spec.rhs if side else spec.lhs
+    matrix = rows * reduction
+    if spec.transform is not None:
+        return _quantize(layer, matrix, rows, quantizer)
+    once = min(matrix, layer.elements[OPERANDS[role][side]] // layer.count)
+    together = layer.together(role, side)
+    if (together == reduction or together % quantizer.block == 0) and not quantizer.rounding.is_stochastic:
+        return _quantize(layer, once, once // min(together, reduction), quantizer)
+    return [replace(e, copies=matrix - once) for e in _quantize(layer, matrix, rows, quantizer)]
 
 
 def _conversion(layer: Layer, spec: GemmSpec, results: int, width: int) -> list[Event]:
@@ -249,6 +284,19 @@ def _additions(spec: GemmSpec, reduction: int) -> int:
     full, rest = divmod(reduction, spec.block)
     inside = full * spec.mac.additions(spec.block) + (spec.mac.additions(rest) if rest else 0)
     return inside + spec.across.additions(full + (rest > 0))
+
+
+def _drawn_bits(spec: GemmSpec, reduction: int) -> int:
+    """Random bits of the accumulators for one result: a lot for each addition that rounds stochastically."""
+    parts: list[tuple[MacUnit | FloatMacUnit, int, int]] = [(spec.mac, reduction, 1)]
+    if spec.block:
+        full, rest = divmod(reduction, spec.block)
+        parts = [(spec.mac, spec.block, full), (spec.mac, rest, 1), (spec.across, full + (rest > 0), 1)]
+    return sum(
+        many * mac.additions(terms) * mac.rounding.random_bits
+        for mac, terms, many in parts
+        if terms and isinstance(mac, FloatMacUnit) and mac.rounding.is_stochastic
+    )
 
 
 def _gemm(layer: Layer, role: Role, spec: GemmSpec | None, kept: int = 0, additions: int = 0) -> GemmEvent:

@@ -44,6 +44,9 @@ PASSES: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("AveragePool", "GlobalAveragePool", "LpPool"), ("pooling", "linear")),
 }
 
+#: Random bits of a dropout's decision about one element: torch's, which compares a uniform float32.
+DECISION_BITS = 32
+
 #: Operators that only look at a tensor in another way.
 FREE = ("Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Split", "Constant", "Shape")
 
@@ -93,7 +96,10 @@ def pass_of(node: Node, graph: Graph) -> Pass | None:
         work = "linear"  # by a constant
     if work == "sum" and any(n != elements for n in inputs):
         work = "linear"  # a gradient is summed over the axes that were broadcast
-    return Pass(name=node.name, kind=kind, work=work, inputs=inputs or [0], output=elements)
+    drawn = elements * DECISION_BITS if node.operator == "Dropout" else 0
+    return Pass(
+        name=node.name, kind=kind, work=work, inputs=inputs or [0], output=elements, random_bits=drawn
+    )
 
 
 def _conv(node: Node, graph: Graph, input_gradient: bool) -> Layer:

@@ -89,7 +89,8 @@ class _Step:
         if done is None:
             return
         gradient = gradient and self.training
-        self.events.append(forward_pass(done, self._keep(node, done) if gradient else 0))
+        kept = self._keep(node, done) if gradient else 0
+        self.events.append(forward_pass(done, kept, training=self.training))
         if gradient:
             self.done.append(done)
 

@@ -34,6 +34,7 @@ class Pass:
         work: A row of the table.
         inputs: Elements of each input.
         output: Elements of the output.
+        random_bits: Random bits that it draws in training.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Pass:
     work: str
     inputs: Sequence[int]
     output: int
+    random_bits: int = 0
 
     @property
     def keeps(self) -> str:
@@ -53,10 +55,12 @@ class Pass:
         return {"max": self.output, "mask": -(-self.output // 8)}.get(self.work, 0)
 
 
-def forward_pass(p: Pass, kept_bytes: int = 0) -> VectorEvent:
+def forward_pass(p: Pass, kept_bytes: int = 0, *, training: bool = False) -> VectorEvent:
     """The forward event; what it keeps of its tensors is the caller's to count."""
     reads = sum(p.inputs) * FLOAT_BYTES * (2 if p.work == "norm" else 1)
-    return _event(p)(read_bytes=reads, write_bytes=p.output * FLOAT_BYTES, kept_bytes=kept_bytes)
+    drawn = p.random_bits if training else 0
+    write = p.output * FLOAT_BYTES
+    return _event(p)(read_bytes=reads, write_bytes=write, random_bits=drawn, kept_bytes=kept_bytes)
 
 
 def backward_pass(p: Pass) -> list[VectorEvent]:

@@ -4,6 +4,8 @@ import re
 from typing import Any
 
 import hw_models
+from lowbit_sim.numerics.catalog import parse_format
+from lowbit_sim.numerics.formats import BlockFormat
 from lowbit_sim.trace import GemmEvent, Operand
 
 TINY = """
@@ -133,6 +135,9 @@ def gemm(
     def operand(name: str) -> Operand:
         digits = re.search(r"\d+", name)  # a format's width is the first number of its name
         assert digits
+        fmt = parse_format(name) if "mx" in name or "nv" in name else None
+        if isinstance(fmt, BlockFormat):
+            return Operand(format=name, bits=fmt.element.bits, block=fmt.block, scale=str(fmt.scale))
         return Operand(format=name, bits=int(digits[0]))
 
     fields: dict[str, Any] = {

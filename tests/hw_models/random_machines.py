@@ -64,6 +64,8 @@ def changes(draw: st.DrawFn, *, overlap: bool = True, stages: int = 2) -> tuple[
         array += draw(st.sampled_from(["", "\npadded_loads = true"]))
     elif dataflow == "spatial":
         array += f"\npixel_rows = {draw(st.integers(1, 3))}\npixel_columns = {draw(st.integers(1, 3))}"
+        array += draw(st.sampled_from(["", "\ndepthwise_over_columns = true"]))
+        array += f"\nsteps_padded_to = {draw(st.sampled_from([1, 1, 2, 4]))}"
     array += (
         draw(st.sampled_from(["", "\nskips_zeros = true"])) + f"\nstartup_cycles = {draw(st.integers(0, 9))}"
     )
@@ -131,9 +133,10 @@ plain_gemms = st.builds(
 
 @st.composite
 def convolutions(draw: st.DrawFn) -> GemmEvent:
-    """One of the three GEMMs of a convolution, strided, dilated or grouped."""
+    """One of the three GEMMs of a convolution, strided, dilated, grouped or depthwise."""
     groups, stride, dilation = (draw(st.integers(1, 3)) for _ in range(3))
-    ins, outs, batch = draw(st.integers(1, 5)), draw(st.integers(1, 5)), draw(st.integers(1, 3))
+    ins, outs = draw(st.just(1) | st.integers(1, 5)), draw(st.integers(1, 5))
+    batch = draw(st.integers(1, 3))
     kernel, size = draw(st.integers(1, 3)), draw(st.integers(1, 9)) + 5
     out = (size - dilation * (kernel - 1) - 1) // stride + 1
     conv = ConvGeometry(

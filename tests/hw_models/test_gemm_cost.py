@@ -1,5 +1,7 @@
 """The energy of a GEMM's arithmetic, and the parts of its cost."""
 
+from dataclasses import replace
+
 import pytest
 
 from hw_models.energy import by_width
@@ -53,11 +55,20 @@ def test_a_log_mode_shifts_at_its_own_figures():
     assert (found["multiply"], found["add"]) == pytest.approx((60 * 3.7, 60 * 0.9))
 
 
-def test_the_scales_of_blocks_are_multiplied_once_a_block():
-    blocks = gemm(2, 3, 64, lhs="mxint8", rhs="mxint8", chunk=32)
-    plain = gemm(2, 3, 64, chunk=32)
-    more = arithmetic(blocks)["multiply"] - arithmetic(plain)["multiply"]
-    assert more == pytest.approx(2 * 3 * 2 * by_width(tiny().energy.multiply, 8, power=2).nominal_pj)
+def test_each_operands_scales_are_applied_once_a_block():
+    blocks = arithmetic(gemm(2, 3, 64, lhs="mxint8", rhs="mxint8", chunk=32))
+    plain = arithmetic(gemm(2, 3, 64, chunk=32))
+    assert blocks["multiply"] == plain["multiply"]
+    more = 2 * (2 * 3 * 2) * by_width(tiny().energy.add, 8, power=1).nominal_pj
+    assert blocks["add"] == pytest.approx(plain["add"] + more)
+
+
+def test_compensated_sums_take_four_additions():
+    plain = gemm(2, 3, 10, lhs="fp32", rhs="fp32", overflow="float", chunk=5)
+    found = arithmetic(replace(plain, term_additions=(4, 1)), FLOAT_MODE)
+    assert found["add"] == pytest.approx((4 * 60 + 12) * 0.9)
+    found = arithmetic(replace(plain, term_additions=(4, 4)), FLOAT_MODE)
+    assert found["add"] == pytest.approx(4 * (60 + 12) * 0.9)
 
 
 def test_registers_take_over_an_operand_and_the_sum():

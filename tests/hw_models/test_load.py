@@ -32,8 +32,9 @@ SRAM_BITS = "[[memory.sram.accesses]]\n# Width of an access in bits. [integer > 
         pytest.param(
             ("\nrows = 16", "\nrows = 16\nrosw = 4"),
             "rosw = 4",
-            "array.rosw: unknown key 'rosw': known are arrays, columns, dataflow, loading, modes, padded_loads, "
-            "pixel_columns, pixel_rows, rows, skips_zeros, source, sources, startup_cycles; did you mean 'rows'?",
+            "array.rosw: unknown key 'rosw': known are arrays, columns, dataflow, depthwise_over_columns, "
+            "loading, modes, padded_loads, pixel_columns, pixel_rows, rows, skips_zeros, source, sources, "
+            "startup_cycles, steps_padded_to; did you mean 'rows'?",
             id="misspelt key",
         ),
         pytest.param(

@@ -1,9 +1,11 @@
 """What a report remarks: every difference once, and nothing where there is none."""
 
+from dataclasses import replace
+
 import pytest
 
 import hw_models
-from lowbit_sim.trace import ConvGeometry, WorkloadTrace
+from lowbit_sim.trace import ConvGeometry, VectorEvent, WorkloadTrace
 from tests.hw_models.machines import FLOAT_MODE, gemm, tiny
 from tests.hw_models.test_operands import LOG_MODE, NARROW_FLOAT
 
@@ -113,6 +115,13 @@ def test_inserted_zeros_are_noted_either_way(changes, words):
     [note] = notes(event, machine=tiny(*changes))
     assert words in note
     assert note.startswith("grad_input of strided convolutions: ")
+
+
+def test_windows_that_are_quantised_one_by_one_are_noted():
+    passed = VectorEvent(kind="quantize", elements=90, read_bytes=360, write_bytes=90)
+    assert notes(passed) == ()
+    [note] = notes(passed, replace(passed, copies=80), replace(passed, elements=9, copies=8))
+    assert note.startswith("overlapping windows of convolutions are quantised one by one")
 
 
 def test_an_unknown_overflow_is_named():

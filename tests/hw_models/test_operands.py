@@ -3,7 +3,7 @@
 import pytest
 
 from hw_models import UnsupportedOperandError
-from hw_models.operands import gemm_modes, operand_kind, scale_bits
+from hw_models.operands import gemm_modes, operand_kind
 from lowbit_sim.numerics.catalog import CATALOG
 from tests.hw_models.machines import FLOAT_MODE, gemm, tiny
 
@@ -118,8 +118,3 @@ def test_every_named_format_has_a_kind():
 def test_formats_of_somebody_elses_trace():
     kinds = [operand_kind(name) for name in ("int8x", "fp12_mine", "luq4", "dorefa3")]
     assert kinds == ["integer", "float", "log", "float"]
-    assert scale_bits("fp12_mine") == 0
-
-
-def test_only_blocks_have_scales():
-    assert [scale_bits(name) for name in ("int8", "mxint8", "nvfp4")] == [0, 8, 8]

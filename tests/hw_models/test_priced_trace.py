@@ -59,7 +59,7 @@ def test_shared_costs_are_those_of_each_event_alone():
     pricing = Pricing(profile=tiny())
     events = [GEMM, WORK, replace(GEMM, layer="b"), gemm(), WORK]
     together = priced_trace(WorkloadTrace(list(events)), pricing).costs
-    assert together == [event_cost(event, Pricing(profile=tiny())) for event in events]
+    assert list(together) == [event_cost(event, Pricing(profile=tiny())) for event in events]
 
 
 def test_bits_at_a_memory_are_summed_over_operands():

@@ -25,6 +25,14 @@ def test_operations_for_random_bits_beside_a_unit():
     assert said(given, ("\nrandom_bits_per_cycle = 128", "\nrandom_bits_per_cycle = 0")) == {}
 
 
+def test_codes_as_wide_as_the_sums():
+    assert said(("#result_bits = 8", "result_bits = 8")) == {}
+    assert said(("#result_bits = 8", "result_bits = 32")) == {
+        "arithmetic.result_bits": "has no effect: the sums of the output GEMM have 32 bits; give the width of a "
+        "code, or leave it out"
+    }
+
+
 @pytest.mark.parametrize("dataflow", ["rs", "spatial"])
 def test_loading_of_a_dataflow_that_shows_none(dataflow):
     changes = (
@@ -45,6 +53,18 @@ def test_padded_loads_without_an_operand_that_stays(dataflow):
     )
     assert said(*changes)["array.padded_loads"].startswith(
         f"has no effect: dataflow = '{dataflow}' loads no operand"
+    )
+
+
+@pytest.mark.parametrize("side", ["rows", "columns"])
+def test_a_depthwise_mode_of_an_array_with_one_row_or_column(side):
+    changes = (
+        ('dataflow = "ws"', 'dataflow = "spatial"'),
+        ("#depthwise_over_columns = false", "depthwise_over_columns = true"),
+    )
+    assert "array.depthwise_over_columns" not in said(*changes)
+    assert said(*changes, (f"\n{side} = 16", f"\n{side} = 1"))["array.depthwise_over_columns"] == (
+        f"has no effect: with {side} = 1 no two groups lie side by side; leave it out"
     )
 
 

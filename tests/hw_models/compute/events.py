@@ -106,4 +106,19 @@ def geometries(draw: Any) -> ConvGeometry:
     )
 
 
+@st.composite
+def grouped_geometries(draw: Any) -> ConvGeometry:
+    """Convolutions of several groups, most of them depthwise."""
+    groups, stride = draw(st.integers(2, 7)), draw(st.integers(1, 2))
+    return geometry(
+        batch=draw(st.integers(1, 3)),
+        channels=groups * draw(st.sampled_from((1, 1, 2))),
+        size=(draw(st.integers(2, 4)), draw(st.integers(2, 4))),
+        filters=groups * draw(st.integers(1, 3)),
+        kernel=(draw(st.integers(1, 2)), draw(st.integers(1, 2))),
+        stride=stride,
+        groups=groups,
+    )
+
+
 roles = st.sampled_from(("output", "grad_input", "grad_weight"))

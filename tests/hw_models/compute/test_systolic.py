@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw_models import systolic_cycles, systolic_schedule
+from hw_models import systolic_cycles
 from hw_models.compute.systolic import LAYOUT, systolic_work
 from tests.hw_models.compute import walk
 
@@ -51,9 +51,9 @@ def test_hidden_loading_starts_folds_as_far_apart_as_a_walked_array_does(M, N, K
     a, b = operands(M, N, K)
     product, starts = walk.double_buffered(a, b, rows, cols)
     assert (product == a @ b).all()
-    schedule = systolic_schedule(M, N, K, rows=rows, cols=cols, dataflow="ws", loading="hidden")
-    assert len(starts) == schedule.folds
-    assert set(np.diff(starts)) <= {schedule.cycles_per_fold}
+    work = systolic_work(M, N, K, rows=rows, cols=cols, dataflow="ws", loading="hidden")
+    assert len(starts) == work.folds
+    assert set(np.diff(starts)) <= {work.fold_cycles(work.time)}
 
 
 @pytest.mark.parametrize(
@@ -124,20 +124,20 @@ def test_transposing_the_gemm_and_the_dataflow_changes_nothing(M, N, K, rows, co
 
 @given(lengths, lengths, lengths, st.integers(1, 9), st.integers(1, 9))
 def test_arrays_share_the_folds(M, N, K, count, arrays):
-    schedule = systolic_schedule(M, N, K, rows=4, cols=4, dataflow="ws")
-    together = schedule.cycles(count=count, arrays=arrays)
-    assert together * arrays >= count * schedule.cycles() > (together - schedule.cycles_per_fold) * arrays
+    work = systolic_work(M, N, K, rows=4, cols=4, dataflow="ws", count=count)
+    together, alone = work.cycles(arrays=arrays), work.cycles()
+    assert alone == count * systolic_cycles(M, N, K, 4, 4)
+    assert together * arrays >= alone > (together - work.fold_cycles(work.time)) * arrays
+    assert work.cycles(startup=7) == alone + 7
 
 
-@given(lengths, lengths, lengths, st.sampled_from(DATAFLOWS), st.sampled_from(LOADINGS), st.integers(1, 5))
-def test_the_work_takes_the_schedules_cycles(M, N, K, dataflow, loading, arrays):
-    shape = {"rows": 3, "cols": 5, "dataflow": dataflow, "loading": loading}
-    schedule = systolic_schedule(M, N, K, **shape)
-    work = systolic_work(M, N, K, **shape, count=2)
-    assert work.cycles(arrays=arrays) == schedule.cycles(count=2, arrays=arrays)
-    assert work.cycles(startup=7) == schedule.cycles(count=2) + 7
-    assert work.macs == 2 * M * N * K
-    assert work.mapping_efficiency == schedule.mapping_efficiency
+@given(sizes, sizes, sizes, st.sampled_from(DATAFLOWS))
+def test_the_share_of_the_array_that_holds_work_is_the_mean_over_the_folds(M, N, K, dataflow):
+    rows, cols = 3, 5
+    work = systolic_work(M, N, K, rows=rows, cols=cols, dataflow=dataflow)
+    over_rows, over_columns, _ = ({"M": M, "N": N, "K": K}[d] for d in LAYOUT[dataflow])
+    held = over_rows * over_columns if M * N * K else 0
+    assert work.mapping_efficiency * work.folds * rows * cols == pytest.approx(held)
 
 
 @given(lengths, lengths, lengths, st.sampled_from(DATAFLOWS))
@@ -171,8 +171,7 @@ def test_reads_and_writes_are_counted_fold_by_fold(M, N, K, dataflow):
 def test_packed_products_shorten_the_reduction_alone(M, N, K, dataflow, packed):
     shape = {"rows": 3, "cols": 5, "dataflow": dataflow}
     work = systolic_work(M, N, K, **shape, packed=packed)
-    shorter = systolic_schedule(M, N, -(-K // packed), **shape)
-    assert (work.cycles(), work.macs) == (shorter.cycles(), M * N * K)
+    assert (work.cycles(), work.macs) == (systolic_cycles(M, N, -(-K // packed), **shape), M * N * K)
     steps = {work.row_dimension: work.row_step, work.column_dimension: work.column_step}
     assert steps.get("K", packed) % packed == 0
 

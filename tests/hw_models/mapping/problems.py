@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from hw_models.compute.dispatch import array_work
 from hw_models.mapping.machine import Level, Memories
-from hw_models.mapping.problem import Problem, region_of
+from hw_models.mapping.problem import DRAM, Beside, Problem, region_of
 from hw_models.mapping.tiling import ORDERS, Tiling
 from hw_models.schema.array import Array, Mode
 from lowbit_sim.trace import ConvGeometry, GemmEvent, Operand
@@ -128,6 +128,11 @@ UNBUFFERED = memories(
     level("sram", 0, ("lhs", "rhs"), double_buffered=False), level("accumulator", 0, ("result",))
 )
 
+#: Widths of a problem: whole bits, results that leave as codes, and elements with a share of a block's scale.
+CODES = {"finished_bits": 8}
+SHARES = {"bits": (4 * 4 + 1, 4 * 4 + 2, 4 * 32), "finished_bits": 4 * 8, "units_per_bit": 4}
+WIDTHS: list[dict[str, Any]] = [{}, CODES, SHARES]
+
 sizes = st.integers(1, 9)
 
 
@@ -146,6 +151,17 @@ def events(draw: st.DrawFn) -> GemmEvent:
         padding=draw(st.integers(0, kernel // 2)),
     )
     return convolution(draw(st.sampled_from(["output", "grad_input", "grad_weight"])), shape)
+
+
+def others() -> st.SearchStrategy[Beside]:
+    """Work beside a GEMM, or none."""
+    names = ("sram", "accumulator", "cache", "registers", DRAM)
+    bits = st.dictionaries(st.sampled_from(names), st.integers(1, 20_000))
+    return st.builds(
+        lambda cycles, moved: Beside(cycles=cycles, bits=tuple(sorted(moved.items()))),
+        st.integers(0, 2000),
+        bits,
+    )
 
 
 @st.composite

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hw_models.mapping.conv_tiles import region_elements
-from hw_models.mapping.problem import region_of
+from hw_models.mapping.problem import window_region
 from tests.hw_models.mapping.problems import convolution, geometry
 
 
@@ -32,7 +32,7 @@ def test_no_tile_that_begins_a_row_touches_more(data):
     shape = geometry(
         batch=3, size=size, kernel=kernel, stride=stride, padding=padding, dilation=dilation, channels=1
     )
-    region = region_of(convolution("output", shape))
+    region = window_region(convolution("output", shape))
     assert region is not None
     height, width = region.grid
     rows = data.draw(st.integers(1, 2 * height))
@@ -46,20 +46,20 @@ def test_no_tile_that_begins_a_row_touches_more(data):
 @pytest.mark.parametrize("rows", [1, 2, 4])
 def test_rows_of_pixels_without_padding_touch_exactly_that(rows):
     shape = geometry(size=8, kernel=3, padding=0, channels=1)
-    region = region_of(convolution("output", shape))
+    region = window_region(convolution("output", shape))
     assert region is not None
     exact = len(touched(region, 0, 1, 1, 3, 6, 6 * rows))
     assert region_elements(region, 6 * rows, 9) == exact == (rows + 2) * 8
 
 
 def test_part_of_a_row_needs_its_columns_only():
-    region = region_of(convolution("output", geometry(size=8, kernel=3, padding=0, channels=1)))
+    region = window_region(convolution("output", geometry(size=8, kernel=3, padding=0, channels=1)))
     assert region is not None
     assert region_elements(region, 2, 9) == 3 * 4
 
 
 def test_never_more_than_the_unfolded_tile():
-    region = region_of(convolution("output", geometry(size=9, kernel=1, stride=3, padding=0, channels=4)))
+    region = window_region(convolution("output", geometry(size=9, kernel=1, stride=3, padding=0, channels=4)))
     assert region is not None
     assert region_elements(region, 3, 4) == 3 * 4
 
@@ -71,14 +71,14 @@ def test_a_whole_image_is_the_tensor_in_every_role():
         ("grad_input", 2 * 5 * 36, 72, 45),
         ("grad_weight", 2 * 3 * 36, 72, 27),
     ):
-        region = region_of(convolution(role, shape))
+        region = window_region(convolution(role, shape))
         assert region is not None
         assert region_elements(region, pixels, columns) == elements
 
 
 def test_inserted_zeros_are_not_in_memory():
     shape = geometry(size=8, kernel=3, stride=2, padding=1, channels=1, filters=1)
-    region = region_of(convolution("grad_input", shape))
+    region = window_region(convolution("grad_input", shape))
     assert region is not None
     assert region.source == (4, 4)
     # Two rows of the input's gradient see 2 + 3 - 1 = 4 rows with zeros, of which every other is there.

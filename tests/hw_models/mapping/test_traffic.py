@@ -5,14 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hw_models.mapping.crossing import crossing_elements, tile_bits
+from hw_models.mapping.evaluation import compute_cycles, evaluate
 from hw_models.mapping.problem import OPERAND_DIMENSIONS
 from hw_models.mapping.tiling import Tiling
-from hw_models.mapping.traffic import compute_cycles, crossing_elements, evaluate, tile_bits
 from tests.hw_models.mapping.problems import (
     BYPASSED,
+    CODES,
     ONE_STAGE,
+    SHARES,
     TWO_STAGES,
     UNBUFFERED,
+    WIDTHS,
     array,
     events,
     gemm,
@@ -130,16 +134,65 @@ def test_what_leaves_a_memory_enters_the_next(name, data, event):
 
 @pytest.mark.parametrize("name", [*MACHINES, "unbuffered"])
 @settings(max_examples=150, deadline=None)
-@given(data=st.data(), event=events())
-def test_cycles_are_at_least_every_bound(name, data, event):
+@given(data=st.data(), event=events(), widths=st.sampled_from(WIDTHS))
+def test_cycles_are_at_least_every_bound(name, data, event, widths):
     machine = {**MACHINES, "unbuffered": UNBUFFERED}[name]
-    one = problem(event)
+    one = problem(event, **widths)
     found = evaluate(one, machine, data.draw(tilings(one.sizes, machine.stages)))
     assert found.cycles >= found.compute_cycles >= Fraction(event.macs, array().elements)
     for lv in machine.levels:
         assert found.cycles >= Fraction(found.traffic.bits(lv.name), lv.bits_per_cycle)
     seconds = Fraction(found.traffic.bits("dram"), machine.dram_bits_per_second)
     assert found.cycles >= seconds * machine.frequency_hz
+
+
+def test_finished_results_leave_as_codes_and_sums_as_they_are():
+    # Tiles of half the reduction: 16 sums of 32 bits leave the accumulator and come back, then 16 codes leave.
+    one = problem(gemm(4, 4, 4), finished_bits=8)
+    split = Tiling(tiles=((2, 2, 2),), orders=("KMN",))
+    found = evaluate(one, ONE_STAGE, split)
+    assert crossing(found, "dram", "result") == (16 * 32, 16 * 32 + 16 * 8)
+    as_sums = evaluate(problem(gemm(4, 4, 4)), ONE_STAGE, split)
+    assert crossing(found, "accumulator", "result") == crossing(as_sums, "accumulator", "result")
+
+
+def test_codes_pass_the_memories_beyond_the_accumulator():
+    one = problem(gemm(4, 4, 4), finished_bits=8)
+    found = evaluate(one, TWO_STAGES, Tiling(tiles=((4, 4, 4),) * 2, orders=("MNK", "MNK")))
+    assert crossing(found, "accumulator", "result")[0] == (16 + 16) * 32  # partial sums, and results to leave
+    assert crossing(found, "cache", "result") == (16 * 8, 16 * 8)
+    assert crossing(found, "dram", "result") == (0, 16 * 8)
+
+
+def test_codes_leave_an_array_without_a_memory_for_results():
+    machine = memories(level("sram", 0, ("lhs", "rhs")))
+    whole = Tiling(tiles=((4, 4, 4),), orders=("MNK",))
+    sums, codes = (evaluate(problem(gemm(4, 4, 4), **w), machine, whole) for w in ({}, CODES))
+    assert crossing(sums, "dram", "result") == (16 * 32, 2 * 16 * 32)  # two row folds
+    assert crossing(codes, "dram", "result") == (16 * 32, 16 * 32 + 16 * 8)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), event=events())
+def test_narrower_results_only_take_bits_off(data, event):
+    tiling = data.draw(tilings((event.M, event.N, event.K), 2))
+    sums, codes = (evaluate(problem(event, **w), TWO_STAGES, tiling) for w in ({}, CODES))
+    saved = event.count * event.M * event.N * 24
+    assert sums.traffic.bits("dram") - codes.traffic.bits("dram") == saved
+    assert sums.traffic.bits("cache") - codes.traffic.bits("cache") == 2 * saved
+    assert sums.traffic.bits("accumulator") == codes.traffic.bits("accumulator")
+
+
+def test_shares_of_a_bit_are_rounded_up_once_for_a_memory():
+    # 16 elements of 4 1/4 and 12 of 4 1/2 bits come in, and 12 codes leave.
+    one = problem(gemm(4, 3, 4), **SHARES)
+    found = evaluate(one, ONE_STAGE, Tiling(tiles=((4, 3, 4),), orders=("MNK",)))
+    assert crossing(found, "dram", "lhs") == (68, 0)
+    assert crossing(found, "dram", "rhs") == (54, 0)
+    odd = problem(gemm(3, 1, 1), **SHARES)  # 12 3/4 and 4 1/2 bits, 17 1/4 together
+    found = evaluate(odd, ONE_STAGE, Tiling(tiles=((3, 1, 1),), orders=("MNK",)))
+    assert found.traffic.read_bits("dram") == 18
+    assert tile_bits(odd, (3, 1, 1), "lhs") == 3 * 17
 
 
 def test_transfers_that_are_not_double_buffered_add_to_compute():

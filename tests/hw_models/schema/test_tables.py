@@ -22,6 +22,15 @@ def refused(*changes: tuple[str, str]) -> str:
             "array.pixel_rows: is for dataflow = 'spatial' (it is 'ws')",
         ),
         (
+            (("#depthwise_over_columns = false", "depthwise_over_columns = true"),),
+            "array.depthwise_over_columns: is for dataflow = 'spatial' (it is 'ws')",
+        ),
+        (
+            (("#steps_padded_to = 1", "steps_padded_to = 4"),),
+            "array.steps_padded_to: is for dataflow = 'spatial' (it is 'ws')",
+        ),
+        ((("#steps_padded_to = 1", "steps_padded_to = 0"),), "array.steps_padded_to = 0: "),
+        (
             (('dataflow = "ws"', 'dataflow = "rs"'), ('#loading = "exposed"', 'loading = "hidden"')),
             "array.loading: 'hidden' is for the systolic dataflows",
         ),
@@ -40,7 +49,18 @@ def refused(*changes: tuple[str, str]) -> str:
         ),
         ((('name = "mine"', 'name = "Mine"'),), "machine.name = 'Mine': String should match pattern"),
     ],
-    ids=["pixels", "loading", "bits", "float energy", "kind of work", "energies", "name"],
+    ids=[
+        "pixels",
+        "depthwise",
+        "steps",
+        "no steps",
+        "loading",
+        "bits",
+        "float energy",
+        "kind of work",
+        "energies",
+        "name",
+    ],
 )
 def test_what_does_not_fit_is_refused(changes, message):
     assert message in refused(*changes)

@@ -17,7 +17,12 @@ def test_the_page_in_docs_is_what_the_command_writes():
     written, fresh = PAGE.read_text().splitlines(), markdown(COMPARISONS).splitlines()
     changed = [line for line in fresh if line not in set(written)]
     assert changed[:3] == [], "run: lowbit-sim validate --out docs/validation.md"
-    assert len(written) == len(fresh)
+    # The rows of a step that is traced from PyTorch come from above this package.
+    traced = [
+        line for line in written if "traced from PyTorch |" in line or "traced from PyTorch, casts |" in line
+    ]
+    assert len(traced) == 2
+    assert len(written) - len(traced) == len(fresh)
 
 
 @pytest.mark.parametrize("name", COMPARISONS)

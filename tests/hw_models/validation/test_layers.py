@@ -41,8 +41,10 @@ def test_an_engine_takes_as_long_as_its_slower_half() -> None:
 
 
 def test_results_have_the_width_that_leaves_the_engine() -> None:
-    assert gemm("codes", M=1, N=1, K=1).outer_bits == 8
-    assert gemm("sums", M=1, N=1, K=1, result_bits=32).outer_bits == 32
+    codes = gemm("codes", M=1, N=1, K=1)
+    assert (codes.outer_bits, codes.result_bits) == (32, 8)
+    sums = gemm("sums", M=1, N=1, K=1, sum_bits=8, result_bits=8)
+    assert (sums.outer_bits, sums.result_bits) == (8, 8)
 
 
 @pytest.mark.parametrize("layer", ["conv1", "fc"])

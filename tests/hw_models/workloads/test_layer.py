@@ -39,8 +39,12 @@ SPECS: dict[str, OpSpec | None] = {
     "bf16_sums": OpSpec.uniform(
         lb.parse_format("bf16"), mac=FloatMacUnit(accumulator=lb.parse_format("bf16"))
     ),
+    "stochastic_sums": OpSpec.uniform(lb.parse_format("bf16"), mac=FloatMacUnit(rounding=SR, chunk=3)),
+    "compensated_sums": OpSpec.uniform(lb.parse_format("bf16"), mac=FloatMacUnit(kahan=True)),
+    "mx_stochastic_sums": with_gradients(replace(MX_BF16, mac=FloatMacUnit(rounding=SR))),
     "mxfp8_bf16_sums": with_gradients(MX_BF16),
     "blocks_on_one_side": with_gradients(GemmSpec(MX, INT8)),
+    "blocks_of_two": OpSpec.uniform(lb.parse_format("block<int8,e8m0,block=2>"), gradient_rounding=SR),
     "mxfp8": OpSpec.uniform(lb.parse_format("mxfp8_e4m3")),
     "nvfp4_stochastic": OpSpec.uniform(lb.parse_format("nvfp4"), gradient_rounding=SR),
     "weights_requantised": with_gradients(GemmSpec(INT8, INT4)),

@@ -94,6 +94,16 @@ def test_a_forward_pass_keeps_nothing(network: Path) -> None:
     assert not any(e.kept_bytes for e in trace.events)
 
 
+def test_a_dropout_draws_bits_in_training_alone(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"], "fc"),
+        helper.make_node("Dropout", ["h"], ["y"], "dropout"),
+    ]
+    path = saved(tmp_path / "d.onnx", nodes, [value("x", 3, 4)], [value("y", 3, 5)], [weight("w", 4, 5)])
+    drawn = [sum(e.random_bits for e in read_workload(path, training=t).vectors) for t in (True, False)]
+    assert drawn == [3 * 5 * 32, 0]
+
+
 def test_products_of_activations_are_counted_by_the_batch(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["q"], "project"),
