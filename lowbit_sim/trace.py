@@ -18,7 +18,7 @@ for what only numbers can tell (overflows, clipped, underflowed), which is None,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -38,6 +38,7 @@ VECTOR_KINDS = (
     "scale_reduction",
     "random_bits",
     "dequantize",
+    "requantize",
     "batch_norm",
     "activation",
     "pooling",
@@ -51,10 +52,20 @@ VECTOR_KINDS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Operand:
-    """One side of a GEMM as the machine sees it: the format's name and its width in bits."""
+    """One side of a GEMM as the machine sees it.
+
+    Attributes:
+        format: The format's name.
+        bits: Width of an element.
+        block: Elements along the reduction that share a stored scale, the last ones of a row maybe fewer; 0 where one
+            scale holds for the whole reduction.
+        scale: Name of the format of the blocks' scales; "" without blocks.
+    """
 
     format: str
     bits: int
+    block: int = 0
+    scale: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +102,10 @@ class GemmEvent:
             floating-point one, and so for a native GEMM.
         chunk: Length of a chunk of the reduction, or of a block that shares a scale; 0 for one chunk.
         outer_bits: Width of the accumulator of the chunks' sums in bits.
+        term_additions: Additions that a term takes in the inner and in the outer accumulator: 4 where sums are
+            compensated.
+        result_bits: Width in which finished results leave the accumulators, where they become codes on their way out;
+            0 where they leave as they were summed.
         layer: Module path of the layer.
         count: How many such GEMMs ran.
         additions: Accumulator additions over all of them.
@@ -110,6 +125,8 @@ class GemmEvent:
     overflow: str
     chunk: int = 0
     outer_bits: int
+    term_additions: tuple[int, int] = (1, 1)
+    result_bits: int = 0
     layer: str = ""
     count: int = 1
     additions: int = 0
@@ -138,6 +155,8 @@ class VectorEvent:
         random_bits: Random bits drawn in total.
         clipped: Of a conversion, how many elements lay beyond the format's ends; None where nobody counted.
         underflowed: Of a conversion, how many that were not zero became zero; None where nobody counted.
+        copies: Of a quantisation, how many of its elements are copies, in overlapping windows, of others among them:
+            where blocks lie otherwise in each window, or each copy draws random bits, each becomes codes of its own.
         kept_bytes: Bytes that it leaves in memory until the backward pass has read them.
         keeps: What the backward pass will read of it: its "operand", its "result", or "marks" (a mask, indices); ""
             for nothing. The bytes may have been counted before, by another event that keeps the same tensor.
@@ -155,6 +174,7 @@ class VectorEvent:
     random_bits: int = 0
     clipped: int | None = None
     underflowed: int | None = None
+    copies: int = 0
     kept_bytes: int = 0
     keeps: Keeps = ""
     parameter_bytes: int = 0
@@ -207,6 +227,7 @@ class WorkloadTrace:
 
 
 _active: list[WorkloadTrace] = []
+_changes: list[Callable[[Event], Event]] = []
 
 
 @contextmanager
@@ -232,7 +253,28 @@ def recording() -> bool:
     return bool(_active)
 
 
+@contextmanager
+def changed(change: Callable[[Event], Event]) -> Iterator[None]:
+    """Pass every event that the block emits through a function: to bill a module's work to another part of a step."""
+    _changes.append(change)
+    try:
+        yield
+    finally:
+        _changes.pop()
+
+
 def emit(event: Event) -> None:
     """Append an event to every active recorder."""
+    for change in reversed(_changes):
+        event = change(event)
     for trace in _active:
         trace.events.append(event)
+
+
+def amend(event: Event, changed: Event) -> None:
+    """Put a changed event in the place of one that every active recorder got, as when more is known of its result."""
+    for trace in _active:
+        found = (i for i in reversed(range(len(trace.events))) if trace.events[i] is event)
+        place = next(found, None)
+        if place is not None:
+            trace.events[place] = changed

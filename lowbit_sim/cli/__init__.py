@@ -1,5 +1,5 @@
-"""The command line: `lowbit-sim compare`, `estimate`, `validate`, `diverge`, `vectors` and `profiles`, one
-module each.
+"""The command line: `lowbit-sim compare`, `report`, `estimate`, `validate`, `diverge`, `vectors` and
+`profiles`, one module each.
 
 Commands import what they need when they run, so that help is instant. A user's error is one message on stderr
 and exit code 2; anything unexpected keeps its traceback.
@@ -12,10 +12,11 @@ import sys
 
 from rich.console import Console
 
-from lowbit_sim.cli import compare, diverge, estimate, profiles, validate, vectors
+from lowbit_sim.cli import compare, diverge, estimate, profiles, report, validate, vectors
 from lowbit_sim.cli.app import USER_ERROR, app
 
 app.command(epilog=f"Example: {compare.EXAMPLE}")(compare.compare)
+app.command(epilog=f"Example: {report.EXAMPLE}")(report.report)
 app.command(epilog=f"Example: {estimate.EXAMPLE}")(estimate.estimate)
 app.command(epilog=f"Example: {validate.EXAMPLE}")(validate.validate)
 app.command(epilog=f"Example: {diverge.EXAMPLE}")(diverge.diverge)

@@ -1,4 +1,4 @@
-"""What the commands share: exit codes, the console that tables go to, and the option `--json`."""
+"""What the commands share: exit codes, the console that tables go to, and the options `--json` and `--data-root`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ app = typer.Typer(
 
 JsonFile = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Also write the result as JSON.")
+]
+
+DataRoot = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Folder of the data sets; by default LOWBIT_DATA.")
 ]
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from lowbit_sim.cli.app import INTERRUPTED, JsonFile, output
+from lowbit_sim.cli.app import INTERRUPTED, DataRoot, JsonFile, output
 
 if TYPE_CHECKING:
     from lowbit_sim.study.config import Study
@@ -32,25 +32,44 @@ def compare(
     seeds: Annotated[int | None, typer.Option(min=1, help="Run seeds 0 to N - 1.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Another number of epochs.")] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the run folder is made.")] = Path("runs"),
-    data_root: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the data sets; by default LOWBIT_DATA.")
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start anew, also where an unfinished run of the study is.")
+    ] = False,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Continue this run folder; its own study, if none is named."),
     ] = None,
+    data_root: DataRoot = None,
     json: JsonFile = None,
 ) -> None:
-    """Train one model under several arithmetics and compare accuracy, speed and the cost on machines."""
-    from lowbit_sim.study.load_study import default_study_path, load_study
+    """Train one model under several arithmetics and compare accuracy, speed and the cost on machines.
+
+    A study that was stopped goes on when it is run again: its unfinished run folder is found, the runs that ended are
+    kept, and the others come out as they would have without the stop.
+    """
+    from lowbit_sim.study.load_study import load_study
     from lowbit_sim.study.records import require_writable
 
+    if fresh and resume is not None:
+        raise typer.BadParameter("--fresh starts anew and --resume continues: give one of them")
     if json is not None:
         require_writable(json)
     try:
-        chosen = _overridden(load_study(study or default_study_path()), data, profile, seeds, epochs)
-        outcome = _run_with_progress(chosen, out, data_root)
+        chosen = _overridden(load_study(_study_file(study, resume)), data, profile, seeds, epochs)
+        outcome = _run_with_progress(chosen, out=out, data_root=data_root, fresh=fresh, resume=resume)
     except KeyboardInterrupt:  # before the first run, when there is nothing to show
         raise typer.Exit(INTERRUPTED) from None
     _show(outcome, json)
     if outcome.result.status == "interrupted":
         raise typer.Exit(INTERRUPTED)
+
+
+def _study_file(study: Path | None, resume: Path | None) -> Path:
+    from lowbit_sim.study.load_study import default_study_path
+
+    if study is not None:
+        return study
+    return default_study_path() if resume is None else resume / "study.toml"
 
 
 def _overridden(
@@ -68,11 +87,18 @@ def _overridden(
         table["seeds"] = list(range(seeds))
     if epochs is not None:
         table["training"]["epochs"] = epochs
+        for arm in table["arms"]:
+            arm.get("training", {}).pop("epochs", None)
     return parse_study(table, "command line", Path())
 
 
-def _run_with_progress(study: Study, out: Path, data_root: Path | None) -> Outcome:
-    """Run a study under a progress bar on stderr, which stays quiet where that is no terminal."""
+def _run_with_progress(study: Study, **where: Any) -> Outcome:
+    """Run a study under a progress bar on stderr, which stays quiet where that is no terminal.
+
+    Args:
+        study: The study.
+        where: What `run_study` is told about folders.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from lowbit_sim.study.run import Progress as EpochEnd
@@ -86,7 +112,7 @@ def _run_with_progress(study: Study, out: Path, data_root: Path | None) -> Outco
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        total = len(study.arms) * len(study.seeds) * study.training.epochs
+        total = len(study.seeds) * sum(study.training_of(arm).epochs for arm in study.arms)
         task = bar.add_task(f"{study.title}: preparing", total=total)
 
         def on_epoch(end: EpochEnd) -> None:
@@ -95,24 +121,28 @@ def _run_with_progress(study: Study, out: Path, data_root: Path | None) -> Outco
             text = f"{end.arm}, seed {end.seed}, epoch {end.metrics.epoch + 1}: test accuracy {accuracy}"
             bar.update(task, completed=done, description=text)
 
-        return run_study(study, out=out, data_root=data_root, on_epoch=on_epoch)
+        def tell(text: str) -> None:
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+        return run_study(study, on_epoch=on_epoch, tell=tell, **where)
 
 
 def _epochs_done(study: Study, arm: str, seed: int, epoch: int) -> int:
     """Epochs up to and with this one, also counting those that a diverged run left out."""
-    runs_before = [a.name for a in study.arms].index(arm) * len(study.seeds) + study.seeds.index(seed)
-    return runs_before * study.training.epochs + epoch + 1
+    number = [each.name for each in study.arms].index(arm)
+    epochs = [study.training_of(each).epochs for each in study.arms]
+    return len(study.seeds) * sum(epochs[:number]) + study.seeds.index(seed) * epochs[number] + epoch + 1
 
 
 def _show(outcome: Outcome, json: Path | None) -> None:
-    from lowbit_sim.study.records import RunFolder, write_json
+    from lowbit_sim.study.records import write_json
     from lowbit_sim.study.report import study_table
+    from lowbit_sim.study.run_folder import RunFolder
 
     console = output()
     console.print(study_table(outcome.result))
-    state = (
-        "Interrupted; the runs that ended are in" if outcome.result.status == "interrupted" else "Run folder:"
-    )
+    interrupted = outcome.result.status == "interrupted"
+    state = "Interrupted; run the same command again to continue:" if interrupted else "Run folder:"
     console.print(f"{state} {outcome.folder}", markup=False, highlight=False, soft_wrap=True)
     if json is not None:
         write_json(json, RunFolder(path=outcome.folder).record(outcome.result))

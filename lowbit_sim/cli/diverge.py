@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lowbit_sim.cli.app import JsonFile, output
+from lowbit_sim.cli.app import DataRoot, JsonFile, output
 
 EXAMPLE = "lowbit-sim diverge int8 int8@reference --steps 2"
 
@@ -33,9 +33,7 @@ def diverge(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of weights, order and random bits: 0.")
     ] = None,
-    data_root: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the data sets; by default LOWBIT_DATA.")
-    ] = None,
+    data_root: DataRoot = None,
     json: JsonFile = None,
 ) -> None:
     """Run two configurations side by side and name the first layer, GEMM and element where they part.

@@ -16,22 +16,14 @@ from hw_models.explore.roofline_plot import require_plotly, roofline_html
 from hw_models.explore.sweep import SweepPoint, sweep
 from hw_models.mapping.search import Objective
 from lowbit_sim.cli.app import output as table_console
-from lowbit_sim.study import cost_table, layer_table, sweep_table, to_accuracy_table
+from lowbit_sim.cli.estimate_options import Options, three
+from lowbit_sim.study import cost_table, layer_table, sweep_table, to_accuracy_table, workload_source
 from lowbit_sim.study.errors import StudyError
+from lowbit_sim.study.read_record import read_record
 from lowbit_sim.study.records import write_json, write_text
-from lowbit_sim.study.repricing import read_record, step_costs
+from lowbit_sim.study.repricing import step_costs
 from lowbit_sim.study.to_accuracy import StepCost, to_accuracy, to_accuracy_dict
 from lowbit_sim.study.workload_source import WorkloadSource
-
-
-@dataclass(frozen=True, kw_only=True)
-class Output:
-    """Where results go beside the terminal."""
-
-    csv: Path | None
-    json: Path | None
-    roofline: Path | None
-    per_layer: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +36,47 @@ class Question:
     devices: int
 
 
-def price(question: Question, output: Output) -> None:
+def run(what: str, options: Options) -> None:
+    """Price what was asked for, print it, and write the files.
+
+    Args:
+        what: What is priced, such as "--model".
+        options: The options, which fit together (`estimate_options.checked`).
+    """
+    objective: Objective = options.objective or "cycles"  # type: ignore[assignment]
+    devices = options.devices or 1
+    if options.record is not None and options.accuracy is not None:
+        repricing = options.profile and Repricing(
+            profile=options.profile, data_root=options.data_root, objective=objective, devices=devices
+        )
+        train_to_accuracy(options.record, options.accuracy / 100, repricing or None, options)
+        return
+    question = Question(
+        source=_source(what, options), profile=str(options.profile), objective=objective, devices=devices
+    )
+    if options.sweep:
+        sweep_machines(question, options.sweep, options)
+    else:
+        price(question, options)
+
+
+def _source(what: str, options: Options) -> WorkloadSource:
+    if what == "--gemm":
+        return workload_source.gemm(three(str(options.gemm), "--gemm M,N,K"), options.format)
+    if what == "--workload":
+        return workload_source.file(
+            Path(str(options.workload)),
+            options.format,
+            training=not options.forward_only,
+            batch=options.batch,
+        )
+    shape = None if options.data_shape is None else three(options.data_shape, "--data-shape C,H,W")
+    return workload_source.model(
+        str(options.model), options.format, batch=options.batch, shape=shape, classes=options.classes
+    )
+
+
+def price(question: Question, output: Options) -> None:
     """One machine: the table of costs, and the views that were asked for."""
     if output.roofline is not None and output.roofline.suffix.lower() != ".csv":
         require_plotly()  # before the work, not after it
@@ -65,7 +97,7 @@ def price(question: Question, output: Output) -> None:
         write_json(output.json, report.to_dict())
 
 
-def sweep_machines(question: Question, axes: list[str], output: Output) -> None:
+def sweep_machines(question: Question, axes: list[str], output: Options) -> None:
     """Many machines: the table of the best ones, and all of them in the files."""
     machine = _machine(question)
     parsed = [Axis.parse(text) for text in axes]
@@ -126,15 +158,11 @@ class Repricing:
     devices: int
 
 
-def train_to_accuracy(record: Path, accuracy: float, repricing: Repricing | None, output: Output) -> None:
+def train_to_accuracy(record: Path, accuracy: float, repricing: Repricing | None, output: Options) -> None:
     """The arms of a record: time and energy until they reach the accuracy."""
-    if not record.is_file():
-        raise StudyError(
-            f"can't read the record {record}: there is no such file; give what compare --json wrote, or the "
-            "result.json of a run folder"
-        )
     known = read_record(record)
-    costs = None if repricing is None else _new_costs(known, record.parent, repricing)
+    folder = record if record.is_dir() else record.parent
+    costs = None if repricing is None else _new_costs(known, folder, repricing)
     arms = to_accuracy(known, accuracy, costs, name=str(record))
     together = (
         f", {repricing.devices} machines share each batch" if repricing and repricing.devices > 1 else ""

@@ -29,10 +29,10 @@ def validate(
 
     The profiles that come with the package are run on the workloads of the publications.
     """
-    from hw_models.validation.comparisons import comparisons
     from hw_models.validation.document import console_tables, markdown
     from hw_models.validation.table import to_json
     from lowbit_sim.study.records import cannot_write, write_json
+    from lowbit_sim.study.validation import comparisons
 
     try:
         chosen = comparisons(names)

@@ -16,7 +16,9 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from lowbit_sim.arith.spec import MAX_SAMPLES
 from lowbit_sim.config.tables import Choice, Strict
-from lowbit_sim.quant.gradient import dorefa, luq, statquant, two_phase, unified_int8
+from lowbit_sim.quant.codebook import grid_codebook
+from lowbit_sim.quant.distributions import magnitudes
+from lowbit_sim.quant.gradient import codebook, dorefa, luq, statquant, two_phase, unified_int8
 from lowbit_sim.quant.granularity import PerTensor
 from lowbit_sim.quant.householder import HouseholderTransform
 from lowbit_sim.quant.quantizer import Quantizer
@@ -81,6 +83,26 @@ def _two_phase_fp4() -> GradientOperands:
     return GradientOperands(grad_input=phases.grad_input, grad_weight=phases.grad_weight)
 
 
+def _codebook(values: list[float], top: float | None = None, random_bits: int = 8) -> GradientOperands:
+    both = codebook.codebook_gradient(values, top=top, random_bits=random_bits)
+    return GradientOperands(grad_input=both, grad_weight=both)
+
+
+@functools.cache
+def _fitted_codebook(
+    distribution: str = "normal",
+    spread: float | None = None,
+    elements: int = 65536,
+    levels: int = 15,
+    value_bits: int = 8,
+    random_bits: int = 8,
+) -> GradientOperands:
+    samples = magnitudes(distribution, spread=spread, elements=elements)
+    fitted = grid_codebook(samples, levels, value_bits=value_bits, stochastic=random_bits > 0)
+    both = codebook.codebook_gradient(fitted.values, top=fitted.top, random_bits=random_bits)
+    return GradientOperands(grad_input=both, grad_weight=both)
+
+
 _GRADIENTS: dict[str, Callable[..., GradientOperands]] = {
     "luq": _luq,
     "dorefa": _dorefa,
@@ -89,6 +111,8 @@ _GRADIENTS: dict[str, Callable[..., GradientOperands]] = {
     "bhq": _bhq,
     "unified_int8": _unified_int8,
     "two_phase_fp4": _two_phase_fp4,
+    "codebook": _codebook,
+    "fitted_codebook": _fitted_codebook,
 }
 #: Independent quantisations whose results are averaged: `GemmSpec.samples`.
 Samples = Annotated[int, Field(ge=1, le=MAX_SAMPLES)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from lowbit_sim.arith.mac import AccumulatorOverflow
+from lowbit_sim.config.elementwise_config import ElementwiseTable
 from lowbit_sim.config.gradient_config import GradientValue, Samples, TransformValue
 from lowbit_sim.config.mac_config import SHORT_KEYS, Bits, FloatMacTable, MacValue
 from lowbit_sim.config.quantizer_config import (
@@ -116,6 +117,11 @@ class LayerTable(Strict):
         description="independent quantisations of the output's gradient whose results are averaged",
         examples=[2],
     )
+    activations: ElementwiseTable | None = Field(
+        default=None,
+        description="formats of the tensors between modules, with GEMMs and without; left out, float32",
+        examples=[{"output": "bf16", "grad_input": "bf16", "grad_output": "bf16"}],
+    )
     output: GemmTable | None = Field(
         default=None, description="what differs in the forward GEMM (fprop)", examples=[{"rhs": "int4"}]
     )
@@ -140,7 +146,7 @@ class LayerTable(Strict):
 
 
 #: Keys of a table that are not numerics, and so may stand beside anything.
-_BESIDE = {"name", "rules", "path", "clip_gradient_norm", "update"}
+_BESIDE = {"name", "rules", "path", "clip_gradient_norm", "recipes", "training", "update"}
 
 
 def refuse_beside(table: Strict, key: str) -> None:

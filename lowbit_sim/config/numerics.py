@@ -10,6 +10,7 @@ would have no effect is an error.
 from __future__ import annotations
 
 from lowbit_sim.arith.spec import GemmSpec, OpSpec
+from lowbit_sim.config.elementwise_config import ElementwiseSpec
 from lowbit_sim.config.gemm_specs import gemm_spec, gradient_operands, reads_gradient
 from lowbit_sim.config.layer_tables import BACKWARD, GEMM_ROLES, LayerTable, refuse_two_macs
 from lowbit_sim.config.tables import KeyedError
@@ -29,6 +30,11 @@ def layer_spec(table: LayerTable) -> OpSpec:
         ValueError, TypeError: Numerics that can't be.
     """
     return OpSpec(**{role: gemm_spec(table, role) for role in GEMM_ROLES})
+
+
+def activation_spec(table: LayerTable) -> ElementwiseSpec | None:
+    """The formats of the tensors between modules; None for float32."""
+    return None if table.activations is None else table.activations.build()
 
 
 def check_keys(table: LayerTable) -> None:

@@ -14,7 +14,6 @@ from lowbit_sim.nn.functional_spec import FunctionalSpec
 from lowbit_sim.nn.registry import UNFUSED, emulate, multiplies, native_twin, own_forward, retyped, why_not
 from lowbit_sim.nn.rules import Rule, match_products, match_rules
 from lowbit_sim.numerics.whole import is_whole
-from lowbit_sim.ops.elementwise import ElementwiseSpec
 
 
 class UnsupportedModuleError(ValueError):
@@ -29,8 +28,9 @@ def convert(model: nn.Module, rules: Sequence[Rule], *, seed: int = 0) -> nn.Mod
     Args:
         model: The model. A lone Linear or Conv2d works too.
         rules: Ordered rules; the first that matches a layer's path decides. A layer without a rule stays native. A
-            rule with an `ElementwiseSpec` rounds what modules without GEMMs put out (see `ops.elementwise`); one
-            with a `FunctionalSpec` emulates the products that a module's own forward calls (see `nn.functional`).
+            rule with an `ElementwiseSpec` rounds what modules without GEMMs put out (see `ops.elementwise`), one with
+            `activations` what layers put out too; one with a `FunctionalSpec` emulates the products that a module's
+            own forward calls (see `nn.functional`).
         seed: Seed of the stochastic rounding, 0 to 2^32 - 1.
 
     Returns:
@@ -51,7 +51,8 @@ def convert(model: nn.Module, rules: Sequence[Rule], *, seed: int = 0) -> nn.Mod
     functional = [*callers, *(path for path, m in layers.items() if _may_call(m))]
     chosen = match_rules(rules, list(layers), list(elementwise), functional)
     products = match_products(rules, functional)
-    roundings = _roundings(elementwise, chosen, seed)
+    # The modules without GEMMs come first, so that a rule with activations leaves their random bits alone.
+    roundings = _roundings({**elementwise, **layers}, chosen, seed)
     unfused = _unfused(model, {p for each in (chosen, products) for p, rule in each.items() if rule.spec})
     twins: dict[int, tuple[str, Rule | None, nn.Module]] = {}
     # The layers' numbers come first, so that a rule for products leaves their random bits alone.
@@ -67,7 +68,7 @@ def convert(model: nn.Module, rules: Sequence[Rule], *, seed: int = 0) -> nn.Mod
             twin = emulate(layer, Emulation(spec=rule.spec, layer=path, seed=seed, site=site))
         twins[id(layer)] = (path, rule, twin)
     for module, rounding in roundings:
-        attach(module, rounding)
+        attach(twins[id(module)][2], rounding)
     return _replace(model, lambda m: twins[id(m)][2] if id(m) in twins else m)
 
 
@@ -126,8 +127,8 @@ def _roundings(
             _check_shared(path, rule, *seen[id(module)])
             continue
         seen[id(module)] = (path, rule)
-        if rule is not None and isinstance(rule.spec, ElementwiseSpec):
-            found.append((module, ElementwiseRounding(rule.spec, path, seed, site)))
+        if rule is not None and rule.rounding is not None:
+            found.append((module, ElementwiseRounding(rule.rounding, path, seed, site)))
     return found
 
 
@@ -159,7 +160,8 @@ def _unfused(model: nn.Module, given: set[str]) -> set[int]:
 
 
 def _check_shared(path: str, rule: Rule | None, other_path: str, other_rule: Rule | None) -> None:
-    if (rule and rule.spec) != (other_rule and other_rule.spec):
+    one, other = ((r and r.spec, r and r.activations) for r in (rule, other_rule))
+    if one != other:
         raise ValueError(f"{path!r} and {other_path!r} are one layer, but their rules differ")
 
 
@@ -239,8 +241,9 @@ def summary(model: nn.Module) -> list[LayerSummary]:
 
 def _numerics(module: nn.Module) -> str | None:
     rounding = attached(module)
+    words = [str(module.emulation.spec)] if isinstance(module, EmulatedLayer) else []
     if rounding is not None:
-        return str(rounding.spec)
-    if isinstance(module, EmulatedLayer):
-        return str(module.emulation.spec)
+        words.append(f"activations ({rounding.spec})" if words else str(rounding.spec))
+    if words:
+        return ", ".join(words)
     return "native" if multiplies(module) else None

@@ -1,4 +1,4 @@
-"""The element-wise rule on a module: torch's forward hooks round what goes through it.
+"""The element-wise rule on a module, or on a layer's activations: torch's forward hooks round what goes through it.
 
 The module stays what it is (its class, attributes and state_dict keys); `convert` adds two hooks to it and `restore`
 takes them away. The input's hook runs after the module's other ones and the output's before them, so that they see
@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lowbit_sim.nn.emulation import eager
+from lowbit_sim.nn.emulation import EmulatedLayer, eager
 from lowbit_sim.nn.recomputation import RecomputationError, is_repeated, next_step
 from lowbit_sim.numerics.random import Stream
 from lowbit_sim.ops.elementwise import ElementwiseSpec, round_gradient, round_output
@@ -119,11 +119,11 @@ def attached(module: nn.Module) -> ElementwiseRounding | None:
 
 
 def attachments(model: nn.Module) -> Iterator[tuple[str, ElementwiseRounding]]:
-    """The modules that are rounded, by path."""
+    """What rounds modules, by path; that of an emulated layer, which has a state of its own, is "path#output"."""
     for path, module in model.named_modules():
         rounding = attached(module)
         if rounding is not None:
-            yield path, rounding
+            yield (f"{path}#output" if isinstance(module, EmulatedLayer) else path), rounding
 
 
 def detach(module: nn.Module) -> None:

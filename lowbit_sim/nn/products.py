@@ -17,6 +17,7 @@ from lowbit_sim.ops.einsum import einsum
 from lowbit_sim.ops.im2col import Sizes, Window, resolve_padding
 from lowbit_sim.ops.linear import linear, matmul
 from lowbit_sim.ops.operand import CallSite
+from lowbit_sim.ops.weighted_sum import weighted_sum
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,7 @@ def _added(
 ) -> Tensor:
     """beta input + alpha a b, added in float32; with beta = 0 the input does not count, whatever it holds."""
     a, b = factors.values()
-    y = matmul(a, b, spec.products, at)
-    total = y.float() if alpha == 1 else y.float() * alpha
-    if beta != 0:
-        total = (input.float() if beta == 1 else input.float() * beta) + total
-    return total.to(y.dtype)
+    return weighted_sum(input, matmul(a, b, spec.products, at), beta, alpha, at.layer)
 
 
 def _einsum(spec: FunctionalSpec, at: CallSite, equation: str, first: Any, second: Any = None) -> Tensor:

@@ -7,6 +7,7 @@
 | `FunctionalSpec`  | the products that any other module's own forward calls, and all of MultiheadAttention |
 | None              | all three                                                                             |
 
+A rule with `activations` is for modules without GEMMs too, whatever its spec.
 The products of a module are matched apart from the rest, so that such a rule takes nothing away from other rules.
 """
 
@@ -30,13 +31,18 @@ class Rule:
             `*` also spans dots.
         spec: The numerics of a layer's GEMMs, of an element-wise module or of the products that a module calls, or
             None to keep the modules native.
+        activations: Beside the numerics of GEMMs, the formats of the tensors between modules: what the layers put out
+            after their GEMMs and biases and the gradients that they hand back, and the same of modules without GEMMs
+            that the pattern matches. None leaves them in float32.
 
     Raises:
         TypeError: A pattern that is not a string, or a spec that is none of these.
+        ValueError: Activations beside a spec that is not for a layer's GEMMs.
     """
 
     pattern: str
     spec: OpSpec | ElementwiseSpec | FunctionalSpec | None
+    activations: ElementwiseSpec | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.pattern, str):
@@ -46,6 +52,23 @@ class Rule:
                 f"rule {self.pattern!r} takes an OpSpec, an ElementwiseSpec, a FunctionalSpec or None, got "
                 f"{type(self.spec).__name__}"
             )
+
+        if self.activations is None:
+            return
+        if not isinstance(self.activations, ElementwiseSpec):
+            raise TypeError(
+                f"activations of rule {self.pattern!r} are an ElementwiseSpec or None, got {self.activations!r}"
+            )
+        if not isinstance(self.spec, OpSpec):
+            raise ValueError(
+                f"activations of rule {self.pattern!r} go with an OpSpec, got {type(self.spec).__name__}: give "
+                "modules without GEMMs a rule with the ElementwiseSpec itself"
+            )
+
+    @property
+    def rounding(self) -> ElementwiseSpec | None:
+        """What rounds the tensors that a module puts out and the gradients that it hands back."""
+        return self.spec if isinstance(self.spec, ElementwiseSpec) else self.activations
 
     def matches(self, path: str) -> bool:
         """Whether the rule is for a module path."""
@@ -80,21 +103,28 @@ def match_rules(
         if not isinstance(rule, Rule):
             raise TypeError(f'rules are Rule("pattern", spec), got {rule!r}')
     # Without an element-wise rule there is nothing to keep such modules from.
-    both = [*paths, *elementwise] if any(isinstance(r.spec, ElementwiseSpec) for r in rules) else list(paths)
+    both = [*paths, *elementwise] if any(r.rounding is not None for r in rules) else list(paths)
     chosen: dict[str, Rule] = {}
     about_products = _about_products(rules)
     for rule in rules:
         if isinstance(rule.spec, FunctionalSpec):
             continue
-        offered = (
-            both if rule.spec is None else elementwise if isinstance(rule.spec, ElementwiseSpec) else paths
-        )
+        offered = _offered(rule, both, elementwise, paths)
         matched = [path for path in offered if rule.matches(path)]
         taken = [path for path in matched if path not in chosen]
         if not taken and not (rule in about_products and any(map(rule.matches, functional))):
             raise UnusedRuleError(_why_unused(rule, chosen, matched, offered))
         chosen.update(dict.fromkeys(taken, rule))
     return chosen
+
+
+def _offered(
+    rule: Rule, both: Sequence[str], elementwise: Sequence[str], layers: Sequence[str]
+) -> Sequence[str]:
+    """The modules that a rule can be for."""
+    if rule.spec is None or rule.activations is not None:
+        return both
+    return elementwise if isinstance(rule.spec, ElementwiseSpec) else layers
 
 
 def match_products(rules: Sequence[Rule], paths: Sequence[str]) -> dict[str, Rule]:

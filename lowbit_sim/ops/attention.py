@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lowbit_sim.arith.spec import OpSpec
 from lowbit_sim.ops.billing import bills_itself
+from lowbit_sim.ops.dropout import dropout
 from lowbit_sim.ops.linear import check_floating, matmul
 from lowbit_sim.ops.operand import FLOAT_BYTES, CallSite, quantize_operand
 from lowbit_sim.quant.quantizer import Quantizer
@@ -129,7 +129,7 @@ def attention(
         _emit_softmax(p, at)
     if spec.probabilities is not None:
         p = _Rounded.apply(p, spec.probabilities, at.operator(_PROBABILITIES, "probabilities"))
-    p = F.dropout(p, dropout_p) if dropout_p else p
+    p = dropout(p, dropout_p, at.layer)
     y = matmul(p, value.float(), spec.values, at.operator(_VALUES, "values"))
     return y.to(query.dtype), p
 

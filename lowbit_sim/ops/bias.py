@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lowbit_sim.ops.operand import FLOAT_BYTES
+from lowbit_sim.ops.stored import Written, memory_bytes, wrote
 from lowbit_sim.trace import VectorEvent, emit, recording
 
 
@@ -35,18 +36,16 @@ def add_bias(y: Tensor, bias: Tensor | None, axes: int, layer: str) -> Tensor:
 
 
 def _bill(added: Tensor, bias: Tensor, layer: str) -> None:
-    size = added.numel() * FLOAT_BYTES
-    emit(_addition(added.numel(), size, layer))
+    elements = added.numel()
+    forward = _addition(elements, elements * FLOAT_BYTES, elements * FLOAT_BYTES, layer)
+    emit(forward)
+    wrote(Written(forward), added)
     if added.requires_grad and bias.requires_grad:
-        backward = _addition(added.numel(), bias.numel() * FLOAT_BYTES, layer)
-        added.register_hook(lambda _: emit(backward))
+        size = bias.numel() * FLOAT_BYTES
+        added.register_hook(lambda g: emit(_addition(elements, memory_bytes(g), size, layer)))
 
 
-def _addition(elements: int, written: int, layer: str) -> VectorEvent:
+def _addition(elements: int, read: int, written: int, layer: str) -> VectorEvent:
     return VectorEvent(
-        kind="activation",
-        elements=elements,
-        read_bytes=elements * FLOAT_BYTES,
-        write_bytes=written,
-        layer=layer,
+        kind="activation", elements=elements, read_bytes=read, write_bytes=written, layer=layer
     )

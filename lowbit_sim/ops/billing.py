@@ -14,6 +14,8 @@ from typing import ParamSpec, TypeVar
 
 from torch import Tensor
 
+from lowbit_sim.ops.stored import following, memory_bytes
+
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -53,35 +55,39 @@ _steps: list[_Kept] = []
 
 @contextmanager
 def kept_once() -> Iterator[None]:
-    """Count each tensor that is kept for the backward pass once, however many operators keep it."""
+    """Follow a step: count each tensor that is kept for the backward pass once, however many operators keep it."""
     _steps.append(_Kept())
     try:
-        yield
+        with following():
+            yield
     finally:
         _steps.pop()
 
 
 def stands_for(copy: Tensor, original: Tensor) -> None:
-    """Tell that what is kept of a copy without data is the original."""
-    if _steps:
+    """Tell that what is kept of a copy is the original: of one without data, or of one that a machine has rounded."""
+    if _steps and _storage(copy) != _storage(original):
         _steps[-1].originals[_storage(copy)] = original
         _steps[-1].copies.append(copy)
 
 
 def kept_bytes(tensor: Tensor) -> int:
-    """Bytes that keeping a tensor takes: 0 if it is kept already, and no more than its storage holds."""
+    """Bytes that keeping a tensor takes as it is stored: 0 if it is kept already, no more than its storage holds."""
     if not _steps:
         return _size(tensor)
     step = _steps[-1]
-    original = step.originals.get(_storage(tensor), tensor)
+    size, original = _size(tensor), tensor
+    while _storage(original) in step.originals:
+        original = step.originals[_storage(original)]
+        size = min(size, _size(original))
     if _storage(original) in step.tensors:
         return 0
     step.tensors[_storage(original)] = original
-    return _size(original)
+    return size
 
 
 def _size(tensor: Tensor) -> int:
-    return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())
+    return min(memory_bytes(tensor), tensor.untyped_storage().nbytes())
 
 
 def _storage(tensor: Tensor) -> int:

@@ -59,6 +59,14 @@ class Contraction(Protocol):
         """The result tensor of `count` matrices [M, N], contiguous."""
         ...
 
+    def together(self, role: Role, side: Side) -> int:
+        """Neighbours along the reduction, from its start on, that come together wherever one of them occurs.
+
+        All of them where no element of the tensor occurs twice in a matrix. In overlapping windows with channels
+        innermost it is a position's channels, and a block of them is the same block in every window.
+        """
+        ...
+
     def reduced(self, role: Role, side: Side) -> Sequence[int]:
         """The axes of the operand's tensor that the GEMM sums over."""
         ...

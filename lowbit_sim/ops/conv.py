@@ -104,6 +104,20 @@ class ConvContraction:
                 rows = torch.cat(list(parts), dim=0).reshape(out_channels, *kernel, inner)
         return rows.movedim(-1, 1).contiguous()
 
+    def together(self, role: Role, side: Side) -> int:
+        """The channels of a position in windows, which overlap; along positions, in grad_weight, no two elements."""
+        if math.prod(self.window.kernel) == 1:
+            return self.sizes(role)[2]
+        match role, side:
+            case "output", "lhs":
+                return self.w_shape[1]
+            case "grad_input", "lhs":
+                return self.w_shape[0] // self.window.groups
+            case "grad_weight", "rhs":
+                return 1
+            case _:
+                return self.sizes(role)[2]
+
     def reduced(self, role: Role, side: Side) -> Sequence[int]:
         """All axes but the one that rows or columns of the result run along."""
         kept = {("grad_input", "rhs"): 1, ("grad_weight", "lhs"): 1, ("grad_weight", "rhs"): 1}.get(

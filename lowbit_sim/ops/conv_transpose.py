@@ -67,6 +67,10 @@ class TransposedConvContraction:
             parts = [part.t() for part in parts]
         return self.inverse.assemble(_SWAPPED[role], parts)
 
+    def together(self, role: Role, side: Side) -> int:
+        """As the inverse's."""
+        return self.inverse.together(_SWAPPED[role], _OTHER[side] if role == "grad_weight" else side)
+
     def reduced(self, role: Role, side: Side) -> Sequence[int]:
         """As the inverse's."""
         return self.inverse.reduced(_SWAPPED[role], _OTHER[side] if role == "grad_weight" else side)

@@ -1,42 +1,56 @@
-"""The element-wise rule: what a module without GEMMs puts out, and the gradient it hands back, in a format.
+"""The element-wise rule: what a module puts out, and the gradients that it takes and hands back, in a format.
 
     forward   y' = dequantise(Q_output(y))
-    backward  dL/dy = dL/dy'  (straight through);   dL/dx' = dequantise(Q_grad_input(dL/dx))
+    backward  dL/dy = dequantise(Q_grad_output(dL/dy'))   the sum over all that read y', else straight through
+              dL/dx' = dequantise(Q_grad_input(dL/dx))
 
 as a vector unit does that computes in float32 and writes its result to memory in a narrower format. In a format with
 a saturating scale the gradient passes the clipped elements as well.
+
+On record, a cast (a scale of 1, or any that is fixed) costs nothing of its own: the event that wrote the tensor
+writes it in the narrower format and draws its random bits, and whoever reads it reads that format. Where that event
+is not known, or the backward pass reads the unrounded result as well, the cast is a pass; so is every scale that must
+be found first. A tensor of values of the format already is passed on.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from lowbit_sim.numerics.random import Stream
-from lowbit_sim.ops.billing import bills_itself
+from lowbit_sim.ops.billing import bills_itself, stands_for
 from lowbit_sim.ops.counts import count_operand
-from lowbit_sim.ops.operand import SAMPLE_STRIDE, CallSite, emit_quantize
+from lowbit_sim.ops.operand import SAMPLE_STRIDE, CallSite
+from lowbit_sim.ops.quantize_events import Passed, emit_quantize
+from lowbit_sim.ops.stored import element_bits, format_of, narrow, stored_in, written_by
+from lowbit_sim.quant.qtensor import QTensor
 from lowbit_sim.quant.quantizer import NotANumberError, Quantizer
-from lowbit_sim.quant.scaling import LearnedScale, ScaleState
+from lowbit_sim.quant.scaling import FixedScale, LearnedScale, ScaleState
 from lowbit_sim.trace import recording
 
-ElementwiseRole = Literal["output", "grad_input"]
+ElementwiseRole = Literal["output", "grad_input", "grad_output"]
 
 #: The random bits of an element-wise module: operands that no GEMM draws from. The i-th tensor of a module that has
-#: several adds i times `SAMPLE_STRIDE`.
-ELEMENTWISE_STREAMS: dict[ElementwiseRole, int] = {"output": 6, "grad_input": 7}
+#: several adds i times `SAMPLE_STRIDE`; the gradients that arrive come 128 of these after those that are handed back.
+ELEMENTWISE_STREAMS: dict[ElementwiseRole, int] = {
+    "output": 6,
+    "grad_input": 7,
+    "grad_output": 7 + 128 * SAMPLE_STRIDE,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ElementwiseSpec:
-    """The numerics of a module without GEMMs; None leaves a tensor in float32.
+    """The numerics of a module's tensors outside of its GEMMs; None leaves a tensor in float32.
 
     Args:
         output: The floating-point tensors that the module returns.
-        grad_input: The gradients of its floating-point inputs.
+        grad_input: The gradients of its floating-point inputs, as it hands them back.
+        grad_output: The gradients of those that it returns, as they arrive: summed over all that read the tensor.
 
     Raises:
         TypeError: Something that is neither a quantiser nor None.
@@ -45,6 +59,7 @@ class ElementwiseSpec:
 
     output: Quantizer | None = None
     grad_input: Quantizer | None = None
+    grad_output: Quantizer | None = None
 
     def __post_init__(self) -> None:
         for name in ELEMENTWISE_STREAMS:
@@ -63,7 +78,7 @@ class ElementwiseSpec:
 
 @bills_itself
 def round_output(y: Tensor, spec: ElementwiseSpec, at: CallSite, index: int = 0) -> Tensor:
-    """A module's output in its format; the gradient passes straight through.
+    """A module's output in its format; the gradient passes straight through, rounded to its own format.
 
     Args:
         y: Floating point; the result has its dtype.
@@ -74,9 +89,9 @@ def round_output(y: Tensor, spec: ElementwiseSpec, at: CallSite, index: int = 0)
     Raises:
         NotANumberError: NaN in y; the message names the module.
     """
-    if spec.output is None:
+    if spec.output is None and (spec.grad_output is None or not y.requires_grad):
         return y
-    rounded = _StraightThrough.apply(y, spec.output, at, index)
+    rounded = _StraightThrough.apply(y, spec, at, index)
     assert isinstance(rounded, Tensor)
     return rounded
 
@@ -109,11 +124,16 @@ def round_gradient(
 
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, y: Tensor, quantizer: Quantizer, at: CallSite, index: int) -> Tensor:
-        return _rounded(y, quantizer, "output", at, index)
+    def forward(ctx: Any, y: Tensor, spec: ElementwiseSpec, at: CallSite, index: int) -> Tensor:
+        ctx.spec, ctx.at, ctx.index = spec, at, index
+        # A tensor of its own either way: the module's result may be overwritten.
+        return y.clone() if spec.output is None else _rounded(y, spec.output, "output", at, index)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+        quantizer = ctx.spec.grad_output
+        if quantizer is not None:
+            g = _rounded(g, quantizer, "grad_output", ctx.at, ctx.index)
         return g, None, None, None
 
 
@@ -126,7 +146,36 @@ def _rounded(x: Tensor, quantizer: Quantizer, role: ElementwiseRole, at: CallSit
         quantized = quantizer(x, stream=stream, state=state, reduce_max=at.shard and at.shard.reduce_max)
     except NotANumberError as error:
         raise NotANumberError(f"module {at.layer!r}, {role}: {error}") from error
+    rounded = quantized.dequantize().to(x.dtype)
     if recording():
-        counts = None if x.is_meta else count_operand(x, quantized, quantizer)
-        emit_quantize(x.numel(), quantized, quantizer, at.layer, counts)
-    return quantized.dequantize().to(x.dtype)
+        if _is_billed_with(x, quantized, quantizer, at.layer) and role == "output":
+            stands_for(rounded, x)
+        stored_in(rounded, quantizer)
+    return rounded
+
+
+def _is_billed_with(x: Tensor, quantized: QTensor, quantizer: Quantizer, layer: str) -> bool:
+    """Put a rounding on record (see the module), and say whether it is part of what wrote x: one tensor is stored."""
+    if _holds(x, quantizer):
+        return True
+    counts = None if x.is_meta else count_operand(x, quantized, quantizer)
+    written = written_by(x)
+    if written is not None and _is_cast(quantizer) and not written.read_unrounded:
+        lost = (None, None) if counts is None else (counts.clipped, counts.underflowed)
+        narrow(written, x, quantizer, *lost)
+        return True
+    passed = Passed(elements=x.numel(), bits=element_bits(x))
+    emit_quantize(passed, quantized, quantizer, layer, counts)
+    return False
+
+
+def _is_cast(quantizer: Quantizer) -> bool:
+    return isinstance(quantizer.scale, FixedScale) and not quantizer.block
+
+
+def _holds(x: Tensor, quantizer: Quantizer) -> bool:
+    """Whether x is known to hold values of the format, which any rounding leaves as they are."""
+    held = format_of(x)
+    return (
+        held is not None and _is_cast(quantizer) and replace(held, rounding=quantizer.rounding) == quantizer
+    )

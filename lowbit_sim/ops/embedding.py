@@ -33,8 +33,9 @@ from lowbit_sim.ops.capture import capturing
 from lowbit_sim.ops.contraction import Side
 from lowbit_sim.ops.emulated import no_autocast, refuse_second_derivative
 from lowbit_sim.ops.events import emit_native, gemm_event
+from lowbit_sim.ops.laid_out import check_reduction
 from lowbit_sim.ops.operand import FLOAT_BYTES, CallSite, Operands, operands, quantize_operand
-from lowbit_sim.ops.product import check_reduction, product
+from lowbit_sim.ops.product import product
 from lowbit_sim.quant.qtensor import QTensor
 from lowbit_sim.trace import Role, VectorEvent, emit, recording
 
@@ -66,6 +67,10 @@ class EmbeddingContraction:
     def assemble(self, role: Role, parts: Sequence[Tensor]) -> Tensor:
         """[V, D]."""
         return parts[0].t().contiguous()
+
+    def together(self, role: Role, side: Side) -> int:
+        """All tokens: every element occurs once."""
+        return self.tokens
 
     def reduced(self, role: Role, side: Side) -> Sequence[int]:
         """The tokens' axis."""

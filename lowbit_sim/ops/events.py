@@ -12,6 +12,7 @@ from lowbit_sim.arith.float_mac import FloatMacUnit
 from lowbit_sim.arith.mac import MacUnit
 from lowbit_sim.arith.result import GemmResult
 from lowbit_sim.arith.spec import GemmSpec
+from lowbit_sim.numerics.formats import BlockFormat
 from lowbit_sim.ops.contraction import Contraction, Side
 from lowbit_sim.ops.operand import FLOAT_BYTES, CallSite
 from lowbit_sim.quant.quantizer import Quantizer
@@ -40,8 +41,15 @@ def emit_gemm(
     results: Sequence[GemmResult],
     at: CallSite,
     kept_size: int = 0,
-) -> None:
-    """Put one role's GEMMs on record, and the conversion of their sums to float32 where there is one."""
+) -> VectorEvent | None:
+    """Put one role's GEMMs on record, the random bits of their accumulators, and the conversion of their sums.
+
+    Returns:
+        The conversion to float32, where there is one.
+    """
+    drawn = layout.count * math.prod(layout.sizes(role)[:2]) * drawn_bits(spec, layout.sizes(role)[2])
+    if drawn:
+        emit(_random_bits(drawn, at.layer))
     emit(
         replace(
             gemm_event(layout, role, spec, at.layer),
@@ -52,16 +60,23 @@ def emit_gemm(
         )
     )
     if not converts_sums(spec):
-        return
+        return None
     elements = sum(r.values.numel() for r in results)
-    emit(
-        VectorEvent(
-            kind="dequantize",
-            elements=elements,
-            read_bytes=math.ceil(elements * sums_bits(spec) / 8),
-            write_bytes=elements * FLOAT_BYTES,
-            layer=at.layer,
-        )
+    conversion = VectorEvent(
+        kind="dequantize",
+        elements=elements,
+        read_bytes=math.ceil(elements * sums_bits(spec) / 8),
+        write_bytes=elements * FLOAT_BYTES,
+        layer=at.layer,
+    )
+    emit(conversion)
+    return conversion
+
+
+def _random_bits(drawn: int, layer: str) -> VectorEvent:
+    """Bits that go straight to the accumulators."""
+    return VectorEvent(
+        kind="random_bits", elements=0, read_bytes=0, write_bytes=0, random_bits=drawn, layer=layer
     )
 
 
@@ -100,8 +115,32 @@ def accumulator_bits(spec: GemmSpec) -> tuple[int, int]:
     return spec.mac.accumulator_bits, spec.mac.result_bits
 
 
+def drawn_bits(spec: GemmSpec, reduction: int) -> int:
+    """Random bits that the accumulators draw for one result, one lot for each addition that rounds stochastically."""
+    if not spec.block:
+        return _drawn(spec.mac, reduction)
+    full, rest = divmod(reduction, spec.block)
+    inside = full * _drawn(spec.mac, spec.block) + _drawn(spec.mac, rest)
+    return inside + _drawn(spec.across, full + (rest > 0))
+
+
+def _drawn(mac: MacUnit | FloatMacUnit, terms: int) -> int:
+    if not isinstance(mac, FloatMacUnit) or not mac.rounding.is_stochastic or not terms:
+        return 0
+    return mac.additions(terms) * mac.rounding.random_bits
+
+
+def term_additions(spec: GemmSpec) -> tuple[int, int]:
+    """Additions that a term takes in the inner and in the outer accumulator: compensated summation has four."""
+    outer = spec.across if spec.block else spec.mac
+    inner, across = (4 if isinstance(mac, FloatMacUnit) and mac.kahan else 1 for mac in (spec.mac, outer))
+    return inner, across
+
+
 def _operand(quantizer: Quantizer) -> Operand:
-    return Operand(format=str(quantizer.format), bits=quantizer.element_format.bits)
+    fmt = quantizer.format
+    scale = (str(fmt.scale) if isinstance(fmt, BlockFormat) else "fp32") if quantizer.block else ""
+    return Operand(format=str(fmt), bits=quantizer.element_format.bits, block=quantizer.block, scale=scale)
 
 
 def gemm_event(layout: Contraction, role: Role, spec: GemmSpec | None, layer: str) -> GemmEvent:
@@ -121,6 +160,7 @@ def gemm_event(layout: Contraction, role: Role, spec: GemmSpec | None, layer: st
         overflow=spec.mac.overflow if spec and isinstance(spec.mac, MacUnit) else "float",
         chunk=chunk,
         outer_bits=(spec.across.accumulator.bits if spec and spec.block else outer),
+        term_additions=term_additions(spec) if spec else (1, 1),
         layer=layer,
         count=layout.count,
         backend="" if spec else "native",

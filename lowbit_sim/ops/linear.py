@@ -79,6 +79,10 @@ class MatrixContraction:
         rows, columns, _ = self.sizes(role)
         return torch.zeros(*self.batch, rows, columns, dtype=torch.float32)
 
+    def together(self, role: Role, side: Side) -> int:
+        """The whole reduction: every element occurs once."""
+        return self.sizes(role)[2]
+
     def reduced(self, role: Role, side: Side) -> Sequence[int]:
         """The last axis of x w^T; the first of the matrix where it is transposed."""
         depth = len(self.batch)

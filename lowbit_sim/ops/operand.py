@@ -6,26 +6,25 @@ the reduction or a transform mixes elements of it, the real tensor is kept and `
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
 from lowbit_sim.arith.spec import MAX_SAMPLES, GemmSpec, OpSpec
-from lowbit_sim.numerics.formats import BlockFormat
 from lowbit_sim.numerics.random import Stream
 from lowbit_sim.numerics.whole import is_whole
 from lowbit_sim.ops.contraction import TENSORS, Side
-from lowbit_sim.ops.counts import OperandCounts, count_operand
+from lowbit_sim.ops.counts import count_operand
+from lowbit_sim.ops.quantize_events import FLOAT_BYTES as FLOAT_BYTES
+from lowbit_sim.ops.quantize_events import Passed, code_bytes, emit_quantize
 from lowbit_sim.ops.shard import Shard
+from lowbit_sim.ops.stored import element_bits
 from lowbit_sim.ops.tally import GemmTally, Tallies
 from lowbit_sim.quant.qtensor import QTensor
 from lowbit_sim.quant.quantizer import NotANumberError, Quantizer
-from lowbit_sim.quant.scaling import ScaleState, reduces
-from lowbit_sim.trace import Role, VectorEvent, emit, recording
-
-FLOAT_BYTES = 4
+from lowbit_sim.quant.scaling import ScaleState
+from lowbit_sim.trace import Role, recording
 
 #: Each operand of each GEMM draws its own random bits, and so does each stochastic accumulator. A further sample of
 #: an operand adds `SAMPLE_STRIDE`, a further operator of the same layer `PART_STRIDE`.
@@ -136,6 +135,7 @@ def quantize_operand(
     sample: int = 0,
     offset: int = 0,
     scale_known: bool = False,
+    passed: Passed | None = None,
 ) -> QTensor:
     """Quantise one operand of one GEMM.
 
@@ -148,6 +148,7 @@ def quantize_operand(
         sample: Which of several independent quantisations.
         offset: Index of the first element among those that draw from one stream.
         scale_known: Whether the same scale was found for this tensor before, so that no pass for it is put on record.
+        passed: How many elements go on record; all of x by default.
 
     Raises:
         NotANumberError: x holds NaN; the message names the layer, the GEMM and the tensor.
@@ -173,50 +174,9 @@ def quantize_operand(
         if at.tallies is not None and counts is not None:
             at.tally(role).add_operand(side, counts)
         if recording():
-            emit_quantize(x.numel(), quantized, quantizer, at.layer, counts, scale_known)
+            passed = passed or Passed(elements=x.numel(), bits=element_bits(x))
+            emit_quantize(passed, quantized, quantizer, at.layer, counts, scale_known)
     return quantized
-
-
-def emit_quantize(
-    elements: int,
-    quantized: QTensor,
-    quantizer: Quantizer,
-    layer: str,
-    counts: OperandCounts | None = None,
-    scale_known: bool = False,
-) -> None:
-    """Put a quantisation on record: the reduction for its scale, its random bits and the conversion."""
-
-    def vector(
-        kind: str, read: int, write: int, random_bits: int = 0, counts: OperandCounts | None = None
-    ) -> None:
-        emit(
-            VectorEvent(
-                kind=kind,
-                elements=elements,
-                read_bytes=read,
-                write_bytes=write,
-                layer=layer,
-                random_bits=random_bits,
-                clipped=None if counts is None else counts.clipped,
-                underflowed=None if counts is None else counts.underflowed,
-            )
-        )
-
-    read = elements * FLOAT_BYTES
-    if reduces(quantizer.scale) and not scale_known:
-        vector("scale_reduction", read, 0)
-    if quantizer.rounding.is_stochastic:
-        vector("random_bits", 0, 0, elements * quantizer.rounding.random_bits)
-    vector("quantize", read, code_bytes(quantized), counts=counts)
-
-
-def code_bytes(q: QTensor) -> int:
-    """Bytes that codes are stored in, with the scales of blocks; one for a tensor or an axis is not counted."""
-    stored = q.codes.numel() * q.element_format.bits
-    if q.block:
-        stored += q.scale.numel() * (q.format.scale.bits if isinstance(q.format, BlockFormat) else 32)
-    return math.ceil(stored / 8)
 
 
 @dataclass(frozen=True)

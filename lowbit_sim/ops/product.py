@@ -1,10 +1,9 @@
-"""One GEMM of an operator: lay the operands out, multiply, scale the sums, and put it on record."""
+"""One GEMM of an operator: lay the operands out (`laid_out`), multiply, scale the sums, and put it on record."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,36 +18,15 @@ from lowbit_sim.arith.shape_only import shape_only
 from lowbit_sim.arith.spec import GemmSpec
 from lowbit_sim.ops.backend import forced_backend
 from lowbit_sim.ops.capture import CapturedGemm, capturing, keep, present
-from lowbit_sim.ops.contraction import TENSORS, Contraction, Side
-from lowbit_sim.ops.events import emit_gemm, emit_transform
-from lowbit_sim.ops.operand import (
-    ACCUMULATOR_STREAMS,
-    CallSite,
-    Operands,
-    quantize_operand,
-    stream_at,
-)
-from lowbit_sim.quant.qtensor import QTensor
-from lowbit_sim.quant.quantizer import Quantizer
+from lowbit_sim.ops.contraction import Contraction, Side
+from lowbit_sim.ops.events import emit_gemm
+from lowbit_sim.ops.laid_out import LaidOut, lay_out, of_sample, unit_of
+from lowbit_sim.ops.operand import ACCUMULATOR_STREAMS, CallSite, Operands, stream_at
+from lowbit_sim.ops.stored import Written, wrote
 from lowbit_sim.trace import Role, recording
 
 #: Training steps from one that counts the overflows of wrapping accumulators that no proof covers to the next.
 _WRAPS_COUNTED_EVERY = 256
-
-
-@dataclass(frozen=True, kw_only=True)
-class LaidOut:
-    """One operand of one GEMM as the array is fed.
-
-    Attributes:
-        multiplicands: Whole numbers for a `MacUnit`, float32 values for a `FloatMacUnit`; [M, K] or [K, N].
-        block_scale: Scales that vary along K, [M, blocks] or [blocks, N]; None without blocks.
-        scale: A scale for the rows or columns of the result, where it belongs to the matrix and not to the tensor.
-    """
-
-    multiplicands: Tensor
-    block_scale: Tensor | None = None
-    scale: Tensor | None = None
 
 
 def product(
@@ -96,12 +74,11 @@ def _sample(
     at: CallSite,
     kept_size: int = 0,
 ) -> Tensor:
-    left, right, undo = _lay_out(layout, role, spec, lhs, rhs, sample, at)
+    left, right, undo = lay_out(layout, role, spec, lhs, rhs, sample, at)
     results = _multiply(spec, left, right, role, sample, at)
     if at.tallies is not None and all(r.overflows is not None for r in results):
         at.tally(role).add_results(results)
-    if recording():
-        emit_gemm(layout, role, spec, results, at, kept_size)
+    conversion = emit_gemm(layout, role, spec, results, at, kept_size) if recording() else None
     parts = [r.values for r in results]
     if left and (left[0].scale is not None or spec.block):
         # The matrices' own scales: they can't wait until the tensor is assembled.
@@ -113,6 +90,8 @@ def _sample(
         _tensor_scale(layout, role, "rhs", rhs, sample, spec),
     ]
     y = _times(y, scales)
+    if conversion is not None:
+        wrote(Written(conversion), y)
     if capturing():
         _capture(layout, role, spec, sample, (left, right), scales, results, y, at)
     return y
@@ -160,83 +139,14 @@ def _scaled(part: Tensor, a: LaidOut, b: LaidOut) -> Tensor:
     return _times(part.to(torch.float32), [a.scale, b.scale])
 
 
-def _pick(operand: Operands, sample: int) -> QTensor:
-    return operand.quantized[min(sample, len(operand.quantized) - 1)]
-
-
-def _unit(q: QTensor, spec: GemmSpec) -> float:
-    """The value of a multiplicand's 1: integers count in units of the format, float32 values do not."""
-    return (q.element_format.unit or 1.0) if isinstance(spec.mac, MacUnit) else 1.0
-
-
 def _tensor_scale(
     layout: Contraction, role: Role, side: Side, operand: Operands, sample: int, spec: GemmSpec
 ) -> Tensor | None:
     if operand.real is not None:
         return None
-    q = _pick(operand, sample)
-    scale, unit = layout.scale(role, side, q.expanded_scale()), _unit(q, spec)
+    q = of_sample(operand, sample)
+    scale, unit = layout.scale(role, side, q.expanded_scale()), unit_of(q, spec)
     return scale if unit == 1.0 else scale * unit
-
-
-def _multiplicands(q: QTensor, spec: GemmSpec) -> Tensor:
-    return q.integers() if isinstance(spec.mac, MacUnit) else q.values()
-
-
-def _lay_out(
-    layout: Contraction,
-    role: Role,
-    spec: GemmSpec,
-    lhs: Operands,
-    rhs: Operands,
-    sample: int,
-    at: CallSite,
-) -> tuple[list[LaidOut], list[LaidOut], list]:
-    """Both operands' matrices, and what undoes the transform of each result."""
-    sides: dict[Side, list[LaidOut]] = {}
-    real: dict[Side, list[Tensor]] = {}
-    both: tuple[tuple[Side, Operands], ...] = (("lhs", lhs), ("rhs", rhs))
-    for side, operand in both:
-        if operand.real is not None:
-            real[side] = layout.matrices(role, side, operand.real)
-        else:
-            q = _pick(operand, sample)
-            check_reduction(q, layout.reduced(role, side), role, side, at.layer)
-            sides[side] = [
-                LaidOut(multiplicands=m) for m in layout.matrices(role, side, _multiplicands(q, spec))
-            ]
-    undo: list = [lambda result: result] * layout.count
-    if spec.transform is not None:
-        transformed = [spec.transform.forward(a, b) for a, b in zip(real["lhs"], real["rhs"], strict=True)]
-        real = {"lhs": [t[0] for t in transformed], "rhs": [t[1] for t in transformed]}
-        undo = [t[2] for t in transformed]
-        emit_transform(real, at)
-    for side, matrices in real.items():
-        sides[side] = [_quantized_matrix(m, spec, role, side, at, sample, i) for i, m in enumerate(matrices)]
-    return sides["lhs"], sides["rhs"], undo
-
-
-def _quantized_matrix(
-    matrix: Tensor, spec: GemmSpec, role: Role, side: Side, at: CallSite, sample: int, index: int
-) -> LaidOut:
-    """Quantise a laid-out operand; its quantiser sees [M, K] or [N, K], the reduction last."""
-    quantizer: Quantizer = getattr(spec, side)
-    reduction_last = matrix if side == "lhs" else matrix.t()
-    q = quantize_operand(reduction_last, quantizer, role, side, at, sample, offset=index * matrix.numel())
-    scale = q.scale * _unit(q, spec)
-    if not q.block:
-        check_reduction(q, [1], role, side, at.layer)
-    if side == "rhs":
-        return LaidOut(
-            multiplicands=_multiplicands(q, spec).t(),
-            block_scale=scale.t() if q.block else None,
-            scale=None if q.block else scale.t(),
-        )
-    return LaidOut(
-        multiplicands=_multiplicands(q, spec),
-        block_scale=scale if q.block else None,
-        scale=None if q.block else scale,
-    )
 
 
 def _counts_overflows(spec: GemmSpec, at: CallSite) -> bool:
@@ -292,17 +202,3 @@ def _slice_offset(spec: GemmSpec, x: Tensor, w: Tensor, role: Role, at: CallSite
     if spec.block or role == "grad_weight" or at.batched_weight:
         return at.shard.own_bits()
     return at.shard.place(x.shape[0])[0] * w.shape[1] * spec.mac.additions(x.shape[1])
-
-
-def check_reduction(q: QTensor, axes: Sequence[int], role: Role, side: Side, layer: str) -> None:
-    """Refuse scales (or zero points) that vary along the axes a GEMM sums over.
-
-    Raises:
-        ValueError: Naming the layer, the tensor, the axis and what would be right.
-    """
-    for axis in axes:
-        if q.scale.shape[axis] != 1:
-            raise ValueError(
-                f"layer {layer!r}: {TENSORS[role, side]} has a scale for each index of axis {axis}, but the "
-                f"{role} GEMM sums over that axis, so one scale must hold along it: use PerTensor() or another axis"
-            )

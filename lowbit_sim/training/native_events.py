@@ -23,7 +23,7 @@ from lowbit_sim.nn.registry import MULTIPLYING, layer_type
 from lowbit_sim.ops.attention import PARTS
 from lowbit_sim.ops.billing import billed_inside
 from lowbit_sim.ops.operand import CallSite
-from lowbit_sim.training.native_functions import Call, bill_function
+from lowbit_sim.training.native_functions import Call, bill_function, stored_sizes
 from lowbit_sim.training.native_products import BILLED, bill_product, unknown_cost
 
 #: Layers that multiply and are billed by the functions they call.
@@ -90,7 +90,7 @@ class _Functions(TorchFunctionMode):
         # No module runs in a backward pass, but for activations that are computed again, which costs again.
         if not self.running or billed_inside():
             return func(*args, **kwargs)
-        versions = _version(args)
+        versions, read = _version(args), stored_sizes(args, kwargs)
         result = func(*args, **kwargs)
         name = getattr(func, "__name__", "")
         if name in BILLED or name in REFUSED:
@@ -98,7 +98,7 @@ class _Functions(TorchFunctionMode):
                 bill_product(name, result, args, kwargs, *self._place())
         else:
             in_place = _version(args) != versions
-            call = Call(name=name, args=args, kwargs=kwargs, result=result, in_place=in_place)
+            call = Call(name=name, args=args, kwargs=kwargs, result=result, in_place=in_place, read=read)
             bill_function(call, self.running[-1][0])
         return result
 

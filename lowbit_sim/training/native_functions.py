@@ -12,21 +12,25 @@
 | sum     | additions of equal shapes         | in            | g is passed on      | nothing             |
 
 All write their output forward, and backward (but for "sum") the gradients of their inputs. The vector unit handles as
-many elements as the largest of input and output has. Sizes are those of the tensors at the width of their dtype;
-parameters and statistics of a norm's channels are not counted. A function that returns a view is free, and so is one
-that no floating-point tensor enters or leaves.
+many elements as the largest of input and output has. Tensors are read in the format that they are stored in
+(`ops.stored`) and written at the width of their dtype, unless they are rounded right after; parameters and statistics
+of a norm's channels are not counted. A dropout draws random bits for each of its decisions (`ops.dropout`). A
+function that returns a view is free, and so is one that no floating-point tensor enters or leaves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lowbit_sim.ops.billing import kept_bytes
+from lowbit_sim.ops.dropout import drawn_bits
+from lowbit_sim.ops.stored import Written, memory_bytes, wrote
 from lowbit_sim.trace import Keeps, VectorEvent, emit
 
 _SUMS = ("add", "__add__", "__radd__", "__iadd__", "add_", "sub", "__sub__", "__isub__", "sub_")
@@ -61,6 +65,10 @@ _KEEPS: dict[str, Keeps] = {
     **dict.fromkeys(("max", "mask"), "marks"),
 }
 
+#: Of the functions whose output is kept, those of which the backward pass looks at nothing but the sign of it, which
+#: it shares with the rounded output (but for numbers that underflow).
+_SIGNS = ("relu", "relu_")
+
 #: Looking at a tensor costs nothing: attributes, comparisons of objects, hooks.
 _LOOKS = (
     "__get__",
@@ -83,6 +91,7 @@ class Call:
         args, kwargs: Its arguments.
         result: What it returned.
         in_place: Whether it overwrote its first argument.
+        read: Bytes of its floating-point arguments before it ran, by their `id`.
     """
 
     name: str
@@ -90,6 +99,7 @@ class Call:
     kwargs: dict[str, Any]
     result: Any
     in_place: bool
+    read: dict[int, int]
 
 
 def bill_function(call: Call, layer: str) -> None:
@@ -106,7 +116,7 @@ def bill_function(call: Call, layer: str) -> None:
     work = _work_of(call, inputs, y)
     if work == "norm":
         inputs = inputs[:1]
-    before, after = sum(map(_size, inputs)), _size(y)
+    before = sum(call.read[id(x)] for x in inputs)
     event = partial(
         VectorEvent,
         kind=_kind(call.name, work),
@@ -117,12 +127,83 @@ def bill_function(call: Call, layer: str) -> None:
     kept = _kept(work, inputs, y) if needed else 0
     keeps: Keeps = _KEEPS.get(work, "") if needed else ""
     reads = before * (2 if work == "norm" else 1)
-    emit(event(read_bytes=reads, write_bytes=after, kept_bytes=kept, keeps=keeps))
-    if needed and work != "sum":
-        written = sum(_size(x) for x in inputs if x.requires_grad)
-        backward = event(read_bytes=_backward_reads(work, before, y), write_bytes=written)
-        # A hook on the tensor, not on the module: a module's backward hook forbids the in-place operations after it.
-        y.register_hook(lambda _: emit(backward))
+    unrounded = keeps == "result" and call.name not in _SIGNS
+    forward = Written(
+        event(
+            read_bytes=reads,
+            write_bytes=_size(y),
+            random_bits=drawn_bits(call.name, y),
+            kept_bytes=kept,
+            keeps=keeps,
+        ),
+        read_unrounded=unrounded,
+    )
+    emit(forward.event)
+    wrote(forward, y)
+    if needed and work != "sum" and y.grad_fn is not None:
+        differentiated = [x for x in inputs if x.requires_grad]
+        backward = _Backward(
+            work=work,
+            forward=forward,
+            before=before,
+            marks=_marks(work, y) if work in ("max", "mask") else 0,
+            output=y.output_nr,
+            event=event,
+            written=sum(map(_size, differentiated)),
+            shapes=frozenset(x.shape for x in differentiated),
+        )
+        # A hook on the node, not on the module: a module's backward hook forbids the in-place operations after it.
+        y.grad_fn.register_hook(backward.emit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Backward:
+    """The backward pass of a call, which is billed once its gradients are there.
+
+    Attributes:
+        work: The kind of work.
+        forward: The forward event, which wrote what is kept of the result.
+        before: Bytes of the inputs.
+        marks: Bytes of a mask or of indices.
+        output: Which result of autograd's node the call's result is.
+        event: The event but for its bytes.
+        written: Bytes of the inputs' gradients.
+        shapes: Their shapes.
+    """
+
+    work: str
+    forward: Written
+    before: int
+    marks: int
+    output: int
+    event: Callable[..., VectorEvent]
+    written: int
+    shapes: frozenset[torch.Size]
+
+    def emit(self, grad_inputs: Sequence[Tensor | None], grad_outputs: Sequence[Tensor | None]) -> None:
+        """A hook of autograd's node."""
+        gradient = grad_outputs[self.output]
+        if gradient is None:
+            return
+        backward = Written(
+            self.event(read_bytes=self._reads(memory_bytes(gradient)), write_bytes=self.written)
+        )
+        emit(backward.event)
+        for x in grad_inputs:
+            # A node that hands on the gradient itself, or another shape, is the last of several.
+            if x is not None and x.shape in self.shapes and not _same_memory(x, gradient):
+                wrote(backward, x)
+
+    def _reads(self, gradient: int) -> int:
+        match self.work:
+            case "norm":
+                return 2 * (gradient + self.before)
+            case "output":
+                return gradient + self.forward.event.write_bytes
+            case "input" | "factors":
+                return gradient + self.before
+            case _:
+                return gradient + self.marks
 
 
 def _work_of(call: Call, inputs: list[Tensor], y: Tensor) -> str:
@@ -164,30 +245,25 @@ def _marks(work: str, y: Tensor) -> int:
     return y.numel() if work == "max" else -(-y.numel() // 8)
 
 
-def _backward_reads(work: str, before: int, y: Tensor) -> int:
-    gradient = _size(y)
-    match work:
-        case "norm":
-            return 2 * (gradient + before)
-        case "output":
-            return 2 * gradient
-        case "input" | "factors":
-            return gradient + before
-        case "max" | "mask":
-            return gradient + _marks(work, y)
-        case _:
-            return gradient
-
-
 def _is_view(y: Tensor, inputs: list[Tensor], call: Call) -> bool:
     """Whether the result is an input's memory, looked at in another way."""
     if call.in_place:
         return False
-    return any(y.untyped_storage()._cdata == x.untyped_storage()._cdata for x in inputs)
+    return any(_same_memory(y, x) for x in inputs)
+
+
+def _same_memory(a: Tensor, b: Tensor) -> bool:
+    return a.untyped_storage()._cdata == b.untyped_storage()._cdata
 
 
 def _size(tensor: Tensor) -> int:
+    """Bytes of a tensor that nothing has rounded."""
     return tensor.numel() * tensor.element_size()
+
+
+def stored_sizes(args: Any, kwargs: dict[str, Any]) -> dict[int, int]:
+    """Bytes of the floating-point arguments of a call as they are stored, by their `id`."""
+    return {id(x): memory_bytes(x) for x in _floats((args, kwargs))}
 
 
 def _floats(value: Any) -> Iterator[Tensor]:

@@ -1,31 +1,37 @@
 """The workload of a training step: everything that it runs, as events that a cost model prices.
 
 Emulated layers emit their own events. The rest is added here: what a model runs natively (`native_events.py`), the
-loss, the sums of gradients where a tensor has several readers, and the optimiser, which reads each weight, its
-gradient and the optimiser's state and writes weight and state.
+loss, the sums of gradients where a tensor has several readers (`gradient_sums.py`), and the optimiser, which reads
+each weight, its gradient and the optimiser's state and writes weight and state.
 """
 
 from __future__ import annotations
 
 import copy
-import math
-from collections import Counter
-from typing import Any
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lowbit_sim.ops.billing import kept_bytes, kept_once
-from lowbit_sim.ops.operand import FLOAT_BYTES
+from lowbit_sim.ops.stored import memory_bytes
 from lowbit_sim.trace import VectorEvent, WorkloadTrace, emit, record
 from lowbit_sim.training.determinism import deterministic
+from lowbit_sim.training.examples import Examples
+from lowbit_sim.training.gradient_sums import bill_gradient_sums
 from lowbit_sim.training.native_events import native_events
 from lowbit_sim.training.optimizers import LowPrecisionOptimizer
+from lowbit_sim.training.recipe import Composed, Recipe, Step, compose
 
 
 def trace_training_step(
-    model: nn.Module, inputs: Tensor, targets: Tensor, optimizer: Optimizer
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    optimizer: Optimizer,
+    *,
+    recipes: Sequence[Recipe] = (),
 ) -> WorkloadTrace:
     """Run one training step on a copy of a model and record it; the model and the optimiser stay as they are.
 
@@ -38,9 +44,11 @@ def trace_training_step(
         inputs: A batch [B, ...].
         targets: int64 [B], class indices, for the cross-entropy loss.
         optimizer: The optimiser of the model's parameters.
+        recipes: Training algorithms, which act on the step as in training; copies of them do. The step that is
+            recorded then is the second of two, so that what they keep from step to step is there.
 
     Returns:
-        The step's events: forward, loss, backward, update.
+        The step's events: forward, loss, backward, update, and what the recipes bill themselves.
 
     Raises:
         ValueError: A native module or product whose cost is not known, or, on the meta device, work that depends on
@@ -53,19 +61,42 @@ def trace_training_step(
     if not twin.training:  # in a model that trains, modules that are frozen stay so
         twin.train()
     stepper = _twin_optimizer(optimizer, model, twin)
-    with deterministic(0), record() as trace, kept_once(), native_events(twin):
-        logits = twin(inputs)
-        emit(_loss_event(logits, read=1, write=0, kept=kept_bytes(logits)))
-        loss = F.cross_entropy(logits, targets.to(logits.device))
-        sums = _gradient_sums(loss)
-        emit(_loss_event(logits, read=1, write=1))
-        loss.backward()
-        if sums is not None:
-            emit(sums)
-        stepper.step()
-        if not isinstance(stepper, LowPrecisionOptimizer):  # which bills itself, by its formats
-            emit(_update_event(stepper))
+    targets, recipe = targets.to(inputs.device), compose(copy.deepcopy(list(recipes)))
+    with deterministic(0):
+        if recipes:
+            _run_step(twin, inputs, targets, stepper, recipe)
+            stepper.zero_grad(set_to_none=True)
+        with record() as trace, kept_once(), native_events(twin):
+            _run_step(twin, inputs, targets, stepper, recipe)
     return trace
+
+
+def _run_step(
+    model: nn.Module, inputs: Tensor, targets: Tensor, optimizer: Optimizer, recipe: Composed
+) -> None:
+    """Forward, loss, backward and update of a step, with the events that nobody else emits."""
+    step = _step(model, inputs, targets, optimizer) if recipe.by_name else None
+    if step is not None:
+        recipe.before_step(step)
+    logits = model(inputs)
+    emit(_loss_event(logits, read=1, write=0, kept=kept_bytes(logits)))
+    loss = F.cross_entropy(logits, targets)
+    bill_gradient_sums(loss)
+    emit(_loss_event(logits, read=1, write=1))
+    loss.backward()
+    if step is not None:
+        recipe.on_gradients(step)
+    optimizer.step()
+    if not isinstance(optimizer, LowPrecisionOptimizer):  # which bills itself, by its formats
+        emit(_update_event(optimizer))
+    if step is not None:
+        recipe.after_step(step)
+
+
+def _step(model: nn.Module, inputs: Tensor, targets: Tensor, optimizer: Optimizer) -> Step:
+    """The step as recipes see it; an `Examples` has an input for each target, which a model need not."""
+    batch = Examples(inputs=inputs, targets=targets)
+    return Step(index=0, epoch=0, model=model, optimizer=optimizer, batch=batch)
 
 
 def _twin_optimizer(optimizer: Optimizer, model: nn.Module, twin: nn.Module) -> Optimizer:
@@ -80,44 +111,13 @@ def _twin_optimizer(optimizer: Optimizer, model: nn.Module, twin: nn.Module) -> 
 
 def _loss_event(logits: Tensor, *, read: int, write: int, kept: int = 0) -> VectorEvent:
     """Softmax and cross-entropy in one pass over the logits (forward), or the gradient from them (backward)."""
-    size = logits.numel() * logits.element_size()
     return VectorEvent(
         kind="loss",
         elements=logits.numel(),
-        read_bytes=read * size,
-        write_bytes=write * size,
+        read_bytes=read * memory_bytes(logits),
+        write_bytes=write * logits.numel() * logits.element_size(),
         kept_bytes=kept,
     )
-
-
-def _gradient_sums(loss: Tensor) -> VectorEvent | None:
-    """The additions of gradients in a backward pass: a tensor with n readers gets n gradients, which are added up.
-
-    Read off autograd's graph: an edge into a node's output is one gradient of it. A residual branch is such a tensor,
-    and so is the weight of a recurrent layer, once for each time step.
-    """
-    edges: Counter[tuple[Any, int]] = Counter()
-    nodes, seen = [loss.grad_fn], {loss.grad_fn}
-    while nodes:
-        node = nodes.pop()
-        for source, number in getattr(node, "next_functions", ()):
-            if source is None:
-                continue
-            edges[source, number] += 1
-            if source not in seen:
-                seen.add(source)
-                nodes.append(source)
-    elements = sum((n - 1) * _gradient_size(*edge) for edge, n in edges.items() if n > 1)
-    if not elements:
-        return None
-    size = elements * FLOAT_BYTES
-    return VectorEvent(kind="activation", elements=elements, read_bytes=2 * size, write_bytes=size)
-
-
-def _gradient_size(node: Any, number: int) -> int:
-    """Elements of the gradient that enters a node of autograd's graph."""
-    variable = getattr(node, "variable", None)
-    return variable.numel() if variable is not None else math.prod(node._input_metadata[number].shape)
 
 
 def _update_event(optimizer: Optimizer) -> VectorEvent:

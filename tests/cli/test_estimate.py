@@ -312,8 +312,12 @@ def test_training_to_an_accuracy_on_several_machines(monkeypatch, capsys, tmp_pa
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"arms": None}, "r.json is not a record of lowbit-sim compare"),
-        ({"arms": ...}, "r.json is not a record of lowbit-sim compare (it has no 'arms')"),
+        (
+            {"arms": None},
+            "r.json is not a record of lowbit-sim compare: arms holds null where a list belongs; give what compare "
+            "--json wrote, or the result.json of a run folder",
+        ),
+        ({"arms": ...}, "r.json is not a record of lowbit-sim compare: it has no arms;"),
         ({"study": ...}, "does not hold its study, so there is no training step to price anew"),
     ],
     ids=["no list", "no arms", "no study"],

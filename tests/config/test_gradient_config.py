@@ -1,7 +1,11 @@
 import pytest
+import torch
 
 import lowbit_sim as lb
 from lowbit_sim.config.gradient_config import GRADIENTS, TRANSFORMS
+from lowbit_sim.quant.codebook import grid_codebook
+from lowbit_sim.quant.distributions import magnitudes
+from lowbit_sim.quant.gradient.codebook import codebook_gradient
 from lowbit_sim.quant.gradient.dorefa import dorefa_gradient
 from lowbit_sim.quant.gradient.luq import luq
 from lowbit_sim.quant.gradient.statquant import bhq, psq, ptq
@@ -17,6 +21,17 @@ def spec_of(**keys) -> lb.OpSpec:
 
 
 PER_TENSOR = lb.PerTensor()
+
+NORMAL, LOGNORMAL = magnitudes("normal"), magnitudes("lognormal", spread=2.0, elements=1000)
+
+
+def fitted(samples: torch.Tensor, *, random_bits: int = 8, levels: int = 15, **options) -> lb.Quantizer:
+    book = grid_codebook(samples, levels, **options)
+    return codebook_gradient(book.values, top=book.top, random_bits=random_bits)
+
+
+#: Names that need parameters.
+NEED = {"codebook": {"name": "codebook", "values": [-1.0, 0.0, 1.0]}}
 
 
 @pytest.mark.parametrize(
@@ -43,6 +58,25 @@ PER_TENSOR = lb.PerTensor()
             direction_sensitive(6, period=5),
         ),
         ("two_phase_fp4", two_phase_fp4().grad_input, two_phase_fp4().grad_weight),
+        (
+            {"name": "codebook", "values": [-4.0, -1.0, 0.0, 1.0, 4.0], "top": 5.0, "random_bits": 0},
+            codebook_gradient((-4.0, -1.0, 0.0, 1.0, 4.0), top=5.0, random_bits=0),
+            codebook_gradient((-4.0, -1.0, 0.0, 1.0, 4.0), top=5.0, random_bits=0),
+        ),
+        ("fitted_codebook", fitted(NORMAL), fitted(NORMAL)),
+        (
+            {
+                "name": "fitted_codebook",
+                "distribution": "lognormal",
+                "spread": 2.0,
+                "elements": 1000,
+                "levels": 7,
+                "value_bits": 6,
+                "random_bits": 0,
+            },
+            fitted(LOGNORMAL, random_bits=0, levels=7, value_bits=6, stochastic=False),
+            fitted(LOGNORMAL, random_bits=0, levels=7, value_bits=6, stochastic=False),
+        ),
     ],
     ids=str,
 )
@@ -64,11 +98,14 @@ def test_every_name_is_tested_and_has_its_defaults_written_out():
         "bhq",
         "unified_int8",
         "two_phase_fp4",
+        "codebook",
+        "fitted_codebook",
     }
     for name in GRADIENTS.tables:
-        written = GRADIENTS.written(name)
+        given = GRADIENTS(NEED.get(name, name))
+        written = GRADIENTS.written(given)
         assert not isinstance(written, str)
-        assert GRADIENTS.build(written) == GRADIENTS.build(name)
+        assert GRADIENTS.build(written) == GRADIENTS.build(given)
 
 
 def test_bhq_mixes_the_rows_of_grad_input_alone():

@@ -8,7 +8,8 @@ import torch
 import lowbit_sim as lb
 from lowbit_sim.arith.spec import GemmSpec
 from lowbit_sim.ops.conv import ConvContraction, conv
-from lowbit_sim.ops.im2col import Window, geometry
+from lowbit_sim.ops.conv_transpose import conv_transpose
+from lowbit_sim.ops.im2col import Window, geometry, input_windows
 from lowbit_sim.ops.linear import linear
 from lowbit_sim.ops.operand import CallSite
 from lowbit_sim.trace import ConvGeometry, Operand
@@ -166,6 +167,101 @@ def test_only_sums_that_change_are_converted(gemm: GemmSpec, read_bytes: int | N
     y = BATCH * OUTPUTS
     found = [v for v in vectors(trace) if v[0] == "dequantize"]
     assert found == ([] if read_bytes is None else [("dequantize", y, read_bytes * y, 4 * y, 0)])
+
+
+CHANNEL_BLOCKS = lb.Quantizer(lb.parse_format("block<int8,e8m0,block=2>"))
+NEAREST = GemmSpec(CHANNEL_BLOCKS, CHANNEL_BLOCKS, lb.FloatMacUnit())
+DRAWN = lb.Quantizer(CHANNEL_BLOCKS.format, rounding=lb.Rounding("stochastic", random_bits=4))
+SQUARE = Window(kernel=(3, 3), padding=(1, 1, 1, 1))
+
+
+def passes(trace: lb.WorkloadTrace) -> list[tuple[str, int, int, int, int, int]]:
+    return [(e.kind, e.elements, e.copies, e.read_bytes, e.write_bytes, e.random_bits) for e in trace.vectors]
+
+
+def both_passes(elements: int, copies: int = 0) -> list[tuple[str, int, int, int, int, int]]:
+    """The passes over elements in blocks of two 8-bit codes with a scale of 8 bits."""
+    return [
+        ("scale_reduction", elements, copies, 4 * elements, 0, 0),
+        ("quantize", elements, copies, 4 * elements, 3 * elements // 2, 0),
+    ]
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_block_of_channels_is_quantised_once_for_all_windows(groups) -> None:
+    x, w, y = 2 * 4 * 6 * 6 // groups, 8 * 4 // groups * 9 // groups, 2 * 8 * 6 * 6 // groups
+    trace = recorded_conv(
+        replace(SQUARE, groups=groups),
+        lb.OpSpec(output=NEAREST, grad_input=NEAREST, grad_weight=NEAREST),
+        (2, 4, 6, 6),
+    )
+    # In grad_weight blocks run along pixels, of which each kernel position sees others: all nine are quantised.
+    assert passes(trace) == [
+        *both_passes(x) * groups,
+        *both_passes(w) * groups,
+        *both_passes(y) * groups,
+        *both_passes(w) * groups,
+        *both_passes(y) * groups,
+        *both_passes(9 * x, 8 * x) * groups,
+    ]
+
+
+def test_blocks_that_lie_otherwise_in_each_window_are_quantised_for_each() -> None:
+    trace = recorded_conv(SQUARE, replace(NATIVE, output=NEAREST), (2, 3, 6, 6))
+    x = 2 * 3 * 6 * 6
+    # A window of 27 ends with half a block, whose scale is stored too.
+    scales = 2 * 6 * 6 * 14
+    assert passes(trace)[:2] == [
+        ("scale_reduction", 9 * x, 8 * x, 36 * x, 0, 0),
+        ("quantize", 9 * x, 8 * x, 36 * x, 9 * x + scales, 0),
+    ]
+
+
+def test_copies_that_draw_random_bits_become_codes_of_their_own() -> None:
+    trace = recorded_conv(SQUARE, replace(NATIVE, output=replace(NEAREST, lhs=DRAWN)), (2, 4, 6, 6))
+    x = 2 * 4 * 6 * 6
+    assert passes(trace)[:3] == [
+        ("scale_reduction", 9 * x, 8 * x, 36 * x, 0, 0),
+        ("random_bits", 9 * x, 8 * x, 0, 0, 36 * x),
+        ("quantize", 9 * x, 8 * x, 36 * x, 27 * x // 2, 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("window", "elements"),
+    [
+        (Window(kernel=(1, 1)), 2 * 3 * 6 * 6),  # rows end with half a block, but each element occurs once
+        (Window(kernel=(1, 1), stride=(2, 2)), 2 * 3 * 3 * 3),  # three of four pixels are not read
+        (Window(kernel=(1, 1), padding=(1, 1, 1, 1)), 2 * 3 * 6 * 6),
+        (Window(kernel=(2, 2), stride=(2, 2)), 2 * 3 * 6 * 6),
+    ],
+    ids=["1x1", "1x1 stride 2", "1x1 padded", "2x2 stride 2"],
+)
+def test_windows_that_do_not_overlap_have_no_copies(window, elements) -> None:
+    trace = recorded_conv(window, replace(NATIVE, output=NEAREST), (2, 3, 6, 6))
+    assert [e[1:3] for e in passes(trace)[:2]] == [(elements, 0)] * 2
+
+
+def test_a_transposed_convolution_quantises_as_its_inverse_does() -> None:
+    x, w = reals(0, 2, 4, 6, 6).requires_grad_(), reals(1, 4, 2, 3, 3).requires_grad_()
+    spec = lb.OpSpec(output=NEAREST, grad_input=NEAREST, grad_weight=NEAREST)
+    with lb.record() as trace:
+        conv_transpose(x, w, None, SQUARE, (0, 0), spec).sum().backward()
+    inputs, outputs, weights = 2 * 4 * 36, 2 * 2 * 36, 4 * 2 * 9
+    assert [(e.elements, e.copies) for e in trace.vectors if e.kind == "quantize"] == [
+        *((inputs, 0), (weights, 0)),
+        *((outputs, 0), (weights, 0)),
+        *((9 * outputs, 8 * outputs), (inputs, 0)),  # its windows are those of y's gradient
+    ]
+
+
+def test_what_is_quantised_once_has_the_same_codes_wherever_it_occurs() -> None:
+    """Why the bill is one for each element: quantising the image and then unfolding it gives the same bits."""
+    x = reals(0, 2, 4, 6, 6)
+    [windows] = input_windows(x, SQUARE)
+    laid_out = CHANNEL_BLOCKS(windows).dequantize()
+    [unfolded] = input_windows(CHANNEL_BLOCKS(x.movedim(1, -1)).dequantize().movedim(-1, 1), SQUARE)
+    assert torch.equal(laid_out, unfolded)
 
 
 @pytest.mark.parametrize("record", [recorded_linear, lambda spec: recorded_conv(WINDOW, spec)])

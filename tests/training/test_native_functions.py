@@ -46,6 +46,15 @@ def passes(trace: WorkloadTrace) -> list[tuple[str, int, int, int, int]]:
     ]
 
 
+def test_a_dropout_draws_bits_for_each_decision_and_a_rectifier_none() -> None:
+    def drawn(function: Callable[[Tensor], Tensor]) -> list[int]:
+        return [e.random_bits for e in trace_of(Calls(function)).vectors if e.kind == "activation"]
+
+    assert drawn(lambda x: F.dropout(x, 0.5)) == [32 * N, 0]
+    assert drawn(lambda x: F.dropout2d(x, 0.5)) == [32 * 2 * 3, 0]
+    assert drawn(F.relu) == [0, 0]
+
+
 # By hand, in bytes: 4 an element, the pooled maps a quarter of them.
 CASES: dict[str, tuple[Callable[[Tensor], Tensor], list[tuple[str, int, int, int, int]]]] = {
     "relu": (F.relu, [("activation", N, 4 * N, 4 * N, 4 * N), ("activation", N, 8 * N, 4 * N, 0)]),
@@ -149,8 +158,8 @@ def test_the_gates_of_an_emulated_recurrent_layer_are_not_free() -> None:
     gates = [e for e in trace.vectors if e.kind == "activation" and e.layer == "recurrent"]
     assert sum(e.elements for e in gates) > 4 * 2 * 3 * 8
     # Both weights of the hidden state, a gradient for each of the four steps.
-    [sums] = [e for e in trace.vectors if e.kind == "activation" and e.layer == ""]
-    assert sums.elements >= 3 * (9 * 3 + 9)
+    sums = [e for e in trace.vectors if e.kind == "activation" and e.layer == ""]
+    assert sum(e.elements for e in sums) >= 3 * (9 * 3 + 9)
 
 
 def test_a_tensor_that_two_operators_keep_counts_once() -> None:

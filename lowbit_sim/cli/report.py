@@ -1,0 +1,136 @@
+"""`lowbit-sim report`: the tables and plots of studies that have run, from their records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lowbit_sim.cli.app import output
+
+if TYPE_CHECKING:
+    from lowbit_sim.study.results import ArmResult, StudyResult
+
+EXAMPLE = "lowbit-sim report runs/20261121-150400-digits --plot digits.html --measurement test_accuracy"
+
+
+def report(
+    records: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="RECORD...", help="Run folders, their result.json, or what compare --json wrote."
+        ),
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Tables in Markdown, a line an arm, to paste or to pipe.")
+    ] = False,
+    columns: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,...", help="Columns of the Markdown table; a wrong one lists the known."),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html", help="Write a page with measurements over the epochs, mean and band."
+        ),
+    ] = None,
+    measurement: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="What is plotted: a recipe's measurement, train_loss, test_accuracy, ... Repeatable.",
+        ),
+    ] = None,
+    update: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.md", help="Rewrite the tables between marks in a page from the records beside it."
+        ),
+    ] = None,
+) -> None:
+    """Show what studies found, from the records of their runs: nothing is run again."""
+    _check_options(records, markdown, columns, plot, measurement, update)
+    if update is not None:
+        _update(update)
+    from lowbit_sim.study.recorded import read_result
+
+    results = [read_result(path) for path in records or ()]
+    for result in results:
+        _print(result, markdown, [name.strip() for name in (columns or "").split(",") if name.strip()])
+    if plot is not None:
+        _plot(plot, results, measurement or [])
+
+
+def _check_options(
+    records: list[Path] | None,
+    markdown: bool,
+    columns: str | None,
+    plot: Path | None,
+    measurement: list[str] | None,
+    update: Path | None,
+) -> None:
+    """Refuse what would have no effect."""
+    if not records and update is None:
+        raise typer.BadParameter("name a run folder or a record, or a page with --update")
+    if columns and not markdown:
+        raise typer.BadParameter("--columns are those of the Markdown table: add --markdown")
+    if measurement and plot is None:
+        raise typer.BadParameter("--measurement names what is plotted: add --plot FILE.html")
+    if plot is not None and not records:
+        raise typer.BadParameter("--plot needs a run folder or a record")
+    if plot is not None and plot.suffix not in (".html", ".htm"):
+        raise typer.BadParameter(
+            f"--plot writes a page, so {plot} should end in .html: for a picture, print it there"
+        )
+
+
+def _print(result: StudyResult, markdown: bool, columns: list[str]) -> None:
+    from lowbit_sim.study.markdown_table import markdown_table
+    from lowbit_sim.study.report import study_table
+
+    if markdown:
+        typer.echo(markdown_table(result, columns))
+    else:
+        output().print(study_table(result))
+
+
+def _plot(path: Path, results: list[StudyResult], names: list[str]) -> None:
+    from lowbit_sim.study.records import write_text
+    from lowbit_sim.study.trajectory_plot import trajectory_html
+
+    title = ", ".join(dict.fromkeys(result.title for result in results))
+    write_text(path, trajectory_html(title, _labelled_arms(results), names))
+    typer.echo(f"Plot: {path}")
+
+
+def _labelled_arms(results: list[StudyResult]) -> dict[str, ArmResult]:
+    """Every arm by its name; with several records behind its study's title, and a number where that is not enough."""
+    arms: dict[str, ArmResult] = {}
+    for result in results:
+        for arm in result.arms:
+            name = arm.name if len(results) == 1 else f"{result.title}: {arm.name}"
+            label, number = name, 1
+            while label in arms:
+                number += 1
+                label = f"{name} ({number})"
+            arms[label] = arm
+    return arms
+
+
+def _update(page: Path) -> None:
+    """Rewrite a page's tables and say whether any has changed."""
+    from lowbit_sim.study.errors import StudyError
+    from lowbit_sim.study.markdown_table import updated_page
+    from lowbit_sim.study.records import write_text
+
+    try:
+        text = page.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(f"can't read the page {page}: {error}") from None
+    fresh = updated_page(text, page.parent)
+    if fresh == text:
+        typer.echo(f"{page}: every table is that of its record")
+        return
+    write_text(page, fresh)
+    typer.echo(f"{page}: tables rewritten from the records")
