@@ -35,6 +35,8 @@ from .nn.rules import UnusedRuleError as UnusedRuleError
 from .nn.sharding import set_shard as set_shard
 from .nn.state import emulation_state as emulation_state
 from .nn.state import load_emulation_state as load_emulation_state
+from .nn.weight_preprocessing import preprocess_weights as preprocess_weights
+from .nn.weight_preprocessing import remove_weight_preprocessing as remove_weight_preprocessing
 from .numerics.catalog import BF16 as BF16
 from .numerics.catalog import E8M0 as E8M0
 from .numerics.catalog import FP4_E2M1 as FP4_E2M1
@@ -87,6 +89,11 @@ from .ops.elementwise import ElementwiseSpec as ElementwiseSpec
 from .ops.linear import matmul as matmul
 from .ops.operand import CallSite as CallSite
 from .ops.shard import Shard as Shard
+from .quant.codebook import Codebook as Codebook
+from .quant.codebook import grid_codebook as grid_codebook
+from .quant.codebook import real_codebook as real_codebook
+from .quant.distributions import magnitudes as magnitudes
+from .quant.gradient.codebook import codebook_gradient as codebook_gradient
 from .quant.gradient.dorefa import dorefa_gradient as dorefa_gradient
 from .quant.gradient.luq import luq as luq
 from .quant.gradient.statquant import bhq as bhq
@@ -120,6 +127,15 @@ from .trace import GemmEvent as GemmEvent
 from .trace import VectorEvent as VectorEvent
 from .trace import WorkloadTrace as WorkloadTrace
 from .trace import record as record
+from .training.error_feedback import ErrorFeedback as ErrorFeedback
+from .training.gradient_samples import collected_gradients as collected_gradients
+from .training.hypergradient import Hypergradient as Hypergradient
+from .training.metagrad.hypernetworks import FCGrad as FCGrad
+from .training.metagrad.hypernetworks import MultiFC as MultiFC
+from .training.metagrad.lstm_fc import LSTMFC as LSTMFC
+from .training.metagrad.moment_fc import MomentFC as MomentFC
+from .training.metagrad.phi import PhiTraining as PhiTraining
+from .training.metagrad.recipe import MetaGrad as MetaGrad
 from .training.optimizers import SGD as SGD
 from .training.optimizers import Adam as Adam
 from .training.optimizers import AdamW as AdamW

@@ -24,6 +24,7 @@ def study_file(tmp_path):
 
 COMMANDS = [
     ("compare",),
+    ("report",),
     ("estimate",),
     ("vectors",),
     ("profiles", "list"),
@@ -42,7 +43,7 @@ def test_every_command_has_help_with_an_example(command):
 
 def test_help_lists_the_commands():
     output = invoke("--help").output
-    assert all(name in output for name in ("compare", "estimate", "profiles"))
+    assert all(name in output for name in ("compare", "report", "estimate", "profiles"))
 
 
 def test_version():
@@ -123,7 +124,7 @@ def test_an_interrupt_shows_what_there_is_and_exits_130(study_file, tmp_path, mo
     monkeypatch.setattr(run_module, "run_study", run_and_interrupt)
     result = invoke("compare", study_file, "--out", str(tmp_path / "runs"))
     assert result.exit_code == 130
-    assert "Interrupted; the runs that ended are in" in result.output
+    assert "Interrupted; run the same command again to continue:" in result.output
     assert "not run" in result.output
     [folder] = (tmp_path / "runs").iterdir()
     assert json.loads((folder / "result.json").read_text())["status"] == "interrupted"

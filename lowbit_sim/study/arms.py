@@ -16,12 +16,13 @@ from lowbit_sim.study.config import ArmTable, RuleTable, Study
 from lowbit_sim.study.data import Dataset
 from lowbit_sim.study.errors import StudyError
 from lowbit_sim.study.models import build
-from lowbit_sim.study.numerics_config import op_spec
+from lowbit_sim.study.numerics_config import activations, op_spec
 from lowbit_sim.study.quantities import counted
+from lowbit_sim.study.recipes import RecipeContext, RecipeTable
 from lowbit_sim.study.results import ArmResult, Price
 from lowbit_sim.trace import WorkloadTrace
 from lowbit_sim.training.gradient_clipping import ClipGradientNorm
-from lowbit_sim.training.recipe import Recipe
+from lowbit_sim.training.recipe import Recipe, numbered
 from lowbit_sim.training.settings import TrainingSettings, build_optimizer
 from lowbit_sim.training.workload import trace_training_step
 
@@ -29,12 +30,28 @@ from lowbit_sim.training.workload import trace_training_step
 def settings(study: Study, arm: ArmTable, seed: int) -> TrainingSettings:
     """The hyperparameters of one run."""
     update = None if arm.update is None else arm.update.build()
-    return TrainingSettings(**study.training.model_dump(), seed=seed, update=update)
+    return TrainingSettings(**study.training_of(arm).model_dump(), seed=seed, update=update)
 
 
-def recipes(arm: ArmTable) -> list[Recipe]:
-    """The training algorithms of an arm."""
-    return [] if arm.clip_gradient_norm is None else [ClipGradientNorm(max_norm=arm.clip_gradient_norm)]
+def recipes(study: Study, arm: ArmTable, data: Dataset, seed: int) -> dict[str, Recipe]:
+    """The training algorithms of one run by their names, in the order in which they act.
+
+    Raises:
+        StudyError: A recipe that can't be built.
+    """
+    hyperparameters = settings(study, arm, seed)
+    context = RecipeContext(seed=seed, steps=hyperparameters.steps(len(data.train)), settings=hyperparameters)
+    built = [(table.name, _built(arm, table, context)) for table in arm.recipes]
+    if arm.clip_gradient_norm is not None:
+        built.append(("clip_gradient_norm", ClipGradientNorm(max_norm=arm.clip_gradient_norm)))
+    return numbered(built)
+
+
+def _built(arm: ArmTable, table: RecipeTable, context: RecipeContext) -> Recipe:
+    try:
+        return table.build(context)
+    except ValueError as error:
+        raise StudyError(f"arm {arm.name!r}: recipe {table.name!r}: {error}") from error
 
 
 def build_arm(study: Study, arm: ArmTable, data: Dataset, seed: int) -> nn.Module:
@@ -46,9 +63,9 @@ def build_arm(study: Study, arm: ArmTable, data: Dataset, seed: int) -> nn.Modul
     model = build(
         study.model.name, data.in_channels, data.classes, data.image_size, width=study.model.width, seed=seed
     )
-    rules = [Rule(rule.path, _rule_spec(rule)) for rule in arm.rules]
+    rules = [Rule(rule.path, _rule_spec(rule), activations(rule)) for rule in arm.rules]
     try:
-        return convert(model, [*rules, Rule("*", op_spec(arm))], seed=seed)
+        return convert(model, [*rules, Rule("*", op_spec(arm), activations(arm))], seed=seed)
     except (UnusedRuleError, UnsupportedModuleError) as error:
         raise StudyError(f"arm {arm.name!r}: {error}") from None
 
@@ -66,26 +83,43 @@ def priced_arm(
         StudyError: As `build_arm`, or numerics that don't fit the tensors of a layer.
     """
     spec = op_spec(arm)
-    trace = _trace(study, arm, data)
+    trace = training_step(study, arm, data)
     by_rule = f" ({counted(len(arm.rules), 'rule')})" if arm.rules else ""
+    kept = activations(arm)
+    between = "" if kept is None else f", activations {describe.activations(kept)}"
     update = f", update {describe.update(arm.update.build())}" if arm.update is not None else ""
     return ArmResult(
         name=arm.name,
         native=arm.is_native,
-        operands=describe.operands(spec) + update + by_rule,
+        operands=describe.operands(spec) + between + update + by_rule,
         accumulator=describe.accumulator(spec) + by_rule,
         gradient_rounding=describe.gradient_rounding(spec),
+        recipes=describe.recipes(arm.recipes, arm.clip_gradient_norm),
+        overrides=describe.overrides(arm.training),
+        training=study.training_of(arm).model_dump(),
         prices=tuple(price(trace, profile) for profile in profiles),
     )
 
 
-def _trace(study: Study, arm: ArmTable, data: Dataset) -> WorkloadTrace:
+def training_step(study: Study, arm: ArmTable, data: Dataset, *, devices: int = 1) -> WorkloadTrace:
+    """What a machine runs in a training step of an arm, with what its recipes bill; micro-batches as one batch.
+
+    Args:
+        study: The study.
+        arm: The arm.
+        data: Its first images are the batch.
+        devices: Machines that share the batch.
+
+    Raises:
+        StudyError: As `build_arm`, a recipe that can't be built, or numerics that don't fit the tensors of a layer.
+    """
     seed = study.seeds[0]
     model = build_arm(study, arm, data, seed)
-    batch = data.train.first(study.training.batch_size)
+    batch = data.train.first(study.training_of(arm).batch_size // devices)
     optimizer = build_optimizer(model, settings(study, arm, seed))
+    algorithms = list(recipes(study, arm, data, seed).values())
     try:
-        return trace_training_step(model, batch.inputs, batch.targets, optimizer)
+        return trace_training_step(model, batch.inputs, batch.targets, optimizer, recipes=algorithms)
     except (
         ValueError
     ) as error:  # a scale along an axis that a layer's tensor lacks, or that its GEMM sums over

@@ -2,7 +2,8 @@
 
     title, question, seeds, profiles
     [data] [model] [training]
-    [[arms]]     name, and the numerics of its layers (see `numerics_config`); optional rules for single layers
+    [[arms]]     name, and the numerics of its layers (see `numerics_config`); optional rules for single layers,
+                 recipes, and hyperparameters in place of the study's
 
 The schema is strict: an unknown key, a wrong type and an unknown name are errors that say where.
 """
@@ -10,24 +11,28 @@ The schema is strict: an unknown key, a wrong type and an unknown name are error
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from lowbit_sim.config.tables import Strict
+from lowbit_sim.config.elementwise_config import ElementwiseTable
+from lowbit_sim.config.tables import KeyedError, Strict
 from lowbit_sim.numerics.suggest import unknown
 from lowbit_sim.study.data import DATASETS
 from lowbit_sim.study.models import MODELS
 from lowbit_sim.study.numerics_config import NumericsTable
-from lowbit_sim.study.update_config import ElementwiseTable, UpdateTable
+from lowbit_sim.study.recipes import AnyRecipe
+from lowbit_sim.study.training_config import Positive, TrainingOverrides, TrainingTable
+from lowbit_sim.study.update_config import UpdateTable
 
-Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 
 def _list_to_tuple(value: Any) -> Any:
     """TOML's arrays are lists; a frozen table holds tuples."""
-    return tuple(value) if isinstance(value, list) else value
+    if not isinstance(value, list | tuple):
+        raise ValueError("expected a list, as in [ ... ]")
+    return tuple(value)
 
 
 def _known(what: str, names: Sequence[str]) -> AfterValidator:
@@ -54,17 +59,6 @@ class ModelTable(Strict):
     width: Positive | None = None
 
 
-class TrainingTable(Strict):
-    """Hyperparameters that all arms share; see `training.settings`."""
-
-    epochs: Positive
-    batch_size: Positive
-    learning_rate: float = Field(gt=0)
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    weight_decay: float = Field(default=0.0, ge=0)
-    schedule: Literal["constant", "cosine"] = "cosine"
-
-
 class RuleTable(NumericsTable):
     """Numerics for the layers whose path matches; the first rule that matches decides.
 
@@ -86,14 +80,24 @@ class ArmTable(NumericsTable):
     Attributes:
         name: The column's heading.
         rules: Ordered exceptions from the arm's numerics.
-        clip_gradient_norm: Clip the whole gradient to this L2 norm.
+        clip_gradient_norm: Clip the whole gradient to this L2 norm, as it stands after the recipes.
+        recipes: Training algorithms, which act in this order.
+        training: Hyperparameters in place of the study's.
         update: Formats of the weights and of the momentum that the optimiser keeps.
     """
 
     name: str = Field(min_length=1)
     rules: Annotated[tuple[RuleTable, ...], BeforeValidator(_list_to_tuple)] = ()
     clip_gradient_norm: float | None = Field(default=None, gt=0)
+    recipes: Annotated[tuple[AnyRecipe, ...], BeforeValidator(_list_to_tuple)] = ()
+    training: TrainingOverrides | None = None
     update: UpdateTable | None = None
+
+    @model_validator(mode="after")
+    def _clips_once(self) -> Self:
+        if self.clip_gradient_norm is not None and any(r.name == "clip_gradient_norm" for r in self.recipes):
+            raise ValueError("clip_gradient_norm is given twice: as a key and among the recipes")
+        return self
 
     @property
     def is_native(self) -> bool:
@@ -136,10 +140,27 @@ class Study(Strict):
         return self
 
     @model_validator(mode="after")
-    def _momentum_is_kept(self) -> Self:
-        for arm in self.arms:
-            if arm.update is not None and arm.update.momentum is not None and not self.training.momentum:
+    def _hyperparameters_fit(self) -> Self:
+        _check_accumulation(self.training, ("training", "accumulation"))
+        for number, arm in enumerate(self.arms):
+            training = self.training_of(arm)
+            if arm.training is not None:
+                _check_accumulation(training, ("arms", number, "training"))
+            if arm.update is not None and arm.update.momentum is not None and not training.momentum:
                 raise ValueError(
                     f"arm {arm.name!r}: update.momentum would have no effect: training.momentum is 0, so none is kept"
                 )
         return self
+
+    def training_of(self, arm: ArmTable) -> TrainingTable:
+        """The hyperparameters of an arm."""
+        return self.training if arm.training is None else arm.training.on(self.training)
+
+
+def _check_accumulation(training: TrainingTable, key: tuple[str | int, ...]) -> None:
+    if training.accumulation > training.batch_size:
+        raise KeyedError(
+            key,
+            f"a step of {training.batch_size} examples has no {training.accumulation} micro-batches: give at most "
+            "as many as there are examples",
+        )

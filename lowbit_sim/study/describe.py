@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from lowbit_sim.arith.float_mac import FloatMacUnit
 from lowbit_sim.arith.mac import MacUnit
 from lowbit_sim.arith.spec import GemmSpec, OpSpec
 from lowbit_sim.numerics.rounding import Rounding, RoundingMode
+from lowbit_sim.ops.elementwise import ElementwiseSpec
+from lowbit_sim.study.recipes import RecipeTable
+from lowbit_sim.study.training_config import TrainingOverrides
 from lowbit_sim.training.update_spec import UpdateSpec
 
 
@@ -36,6 +39,15 @@ def gradient_rounding(spec: OpSpec | None) -> str:
     return " / ".join(_distinct(_rounding(gemm) for gemm in gemms)) or "none"
 
 
+def activations(spec: ElementwiseSpec) -> str:
+    """Formats of the tensors between modules: "bf16", or "output bf16, grad_input fp32, grad_output fp32"."""
+    roles = ("output", "grad_input", "grad_output")
+    texts = {role: "fp32" if (q := getattr(spec, role)) is None else str(q.format) for role in roles}
+    if len(set(texts.values())) == 1:
+        return texts["output"]
+    return ", ".join(f"{role} {text}" for role, text in texts.items())
+
+
 def update(spec: UpdateSpec) -> str:
     """Formats of the weight update: "bf16 stochastic (r=16)", or "weight bf16, momentum fp16" where they differ."""
     texts = {
@@ -46,6 +58,18 @@ def update(spec: UpdateSpec) -> str:
     if len(set(texts.values())) == 1 and {"weight", "momentum"} <= texts.keys():
         return texts["weight"]
     return ", ".join(f"{name} {text}" for name, text in texts.items())
+
+
+def recipes(tables: Sequence[RecipeTable], clip_gradient_norm: float | None = None) -> str:
+    """Training algorithms in the order in which they act: "metagrad (hypernetwork fc), clip_gradient_norm 5.0"."""
+    clip = [] if clip_gradient_norm is None else [f"clip_gradient_norm {clip_gradient_norm}"]
+    return ", ".join([*(table.described() for table in tables), *clip])
+
+
+def overrides(training: TrainingOverrides | None) -> str:
+    """Hyperparameters that are the arm's own: "learning_rate 0.03, epochs 20"."""
+    values = {} if training is None else training.model_dump(exclude_none=True)
+    return ", ".join(f"{key} {value}" for key, value in values.items())
 
 
 def _by_gemm(spec: OpSpec | None, words: Callable[[GemmSpec], str]) -> str:

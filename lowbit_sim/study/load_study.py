@@ -35,7 +35,8 @@ def load_study(path: Path) -> Study:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"can't read the study {path} ({error}): expected a TOML file") from None
+        why = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        raise StudyError(f"can't read the study {path} ({why}): expected a TOML file") from None
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -16,8 +16,9 @@ import hw_models
 from lowbit_sim.arith.spec import OpSpec
 from lowbit_sim.config.layer_tables import GEMM_ROLES as GEMM_ROLES
 from lowbit_sim.config.layer_tables import LayerTable, refuse_beside
-from lowbit_sim.config.numerics import check_keys, check_numerics, layer_spec
+from lowbit_sim.config.numerics import activation_spec, check_keys, check_numerics, layer_spec
 from lowbit_sim.config.tables import checked
+from lowbit_sim.ops.elementwise import ElementwiseSpec
 
 
 class NumericsTable(LayerTable):
@@ -53,6 +54,17 @@ class NumericsTable(LayerTable):
 
     def _kinds(self) -> dict[str, object]:
         return {"native": self.native, "profile": self.profile, "format": self.format}
+
+
+def activations(table: NumericsTable) -> ElementwiseSpec | None:
+    """The formats of the tensors between modules that a table describes; None for float32.
+
+    Raises:
+        ProfileError: A profile that does not exist or is not valid.
+    """
+    if table.profile is not None:
+        return hw_models.load(table.profile).activation_spec()
+    return activation_spec(table)
 
 
 def op_spec(table: NumericsTable) -> OpSpec | None:

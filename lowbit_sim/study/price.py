@@ -14,6 +14,7 @@ from lowbit_sim.config.numerics import layer_spec
 from lowbit_sim.nn.convert import convert
 from lowbit_sim.nn.rules import Rule
 from lowbit_sim.numerics.catalog import parse_format
+from lowbit_sim.ops.elementwise import ElementwiseSpec
 from lowbit_sim.ops.events import gemm_event
 from lowbit_sim.ops.linear import MatrixContraction
 from lowbit_sim.quant.quantizer import Quantizer
@@ -62,6 +63,13 @@ def machine_spec(profile: hw_models.HardwareProfile, format_name: str | None) ->
         raise StudyError(f"--format {format_name}: {error}") from None
 
 
+def machine_activations(
+    profile: hw_models.HardwareProfile, format_name: str | None
+) -> ElementwiseSpec | None:
+    """The formats in which a machine keeps tensors between modules, whatever its operands; None for "fp32"."""
+    return None if format_name == NATIVE else profile.activation_spec()
+
+
 def gemm_trace(rows: int, columns: int, reduction: int, spec: OpSpec | None) -> WorkloadTrace:
     """The event of one forward GEMM [rows, reduction] x [reduction, columns], without the work around it.
 
@@ -75,7 +83,13 @@ def gemm_trace(rows: int, columns: int, reduction: int, spec: OpSpec | None) -> 
 
 
 def model_trace(
-    name: str, *, batch: int, shape: tuple[int, int, int], classes: int, spec: OpSpec | None
+    name: str,
+    *,
+    batch: int,
+    shape: tuple[int, int, int],
+    classes: int,
+    spec: OpSpec | None,
+    activations: ElementwiseSpec | None = None,
 ) -> WorkloadTrace:
     """One training step of a model (SGD with momentum), traced by shapes alone: nothing is computed or allocated.
 
@@ -85,6 +99,7 @@ def model_trace(
         shape: Channels, height and width of an image; the models take square ones.
         classes: Number of classes.
         spec: Numerics of every layer, None for native float32.
+        activations: Formats of the tensors between modules, None for float32; with a spec only.
 
     Raises:
         StudyError: A model, batch or shape that can't be, or tensors larger than torch can count.
@@ -96,7 +111,7 @@ def model_trace(
         raise StudyError(f"the models take square images, got {height}x{width}")
     step = f"a training step of {name} with {counted(batch, 'image')} of {channels},{height},{width}"
     try:
-        return _shapes_step(name, batch, shape, classes, spec)
+        return _shapes_step(name, batch, shape, classes, Rule("*", spec, activations))
     except (ValueError, RuntimeError, TypeError, OverflowError) as error:
         if _ONE_VALUE in str(error):
             raise StudyError(
@@ -112,12 +127,12 @@ def model_trace(
 
 
 def _shapes_step(
-    name: str, batch: int, shape: tuple[int, int, int], classes: int, spec: OpSpec | None
+    name: str, batch: int, shape: tuple[int, int, int], classes: int, rule: Rule
 ) -> WorkloadTrace:
     with torch.device("meta"):
         model = build(name, shape[0], classes, shape[1])
         images = torch.empty(batch, *shape)
         targets = torch.empty(batch, dtype=torch.int64)
     settings = TrainingSettings(epochs=1, batch_size=batch, learning_rate=0.1)
-    model = convert(model, [Rule("*", spec)])
+    model = convert(model, [rule])
     return trace_training_step(model, images, targets, build_optimizer(model, settings))

@@ -87,8 +87,13 @@ def _caption(study: StudyResult) -> str:
         f"{seeds}. Accuracy on {counted(study.test_examples, 'test image')} after the last epoch: mean ± sample "
         "standard deviation. Time: median training step. Overflowed additions: in the first step of every epoch. "
         "Operands: elements lost in quantising, counted in some steps. "
-        f"Machines: one training step of {counted(study.batch_size, 'image')}."
+        f"Machines: one training step of {counted(study.batch_size, 'image')}{_but_for_own_batches(study)}."
     )
+
+
+def _but_for_own_batches(study: StudyResult) -> str:
+    sizes = {arm.training.get("batch_size", study.batch_size) for arm in study.arms}
+    return ", or of the arm's own batch" if len(sizes) > 1 else ""
 
 
 def _row(
@@ -101,6 +106,10 @@ def _numerics_section(table: Table, study: StudyResult) -> None:
     _row(table, study, "operands", lambda arm: arm.operands)
     _row(table, study, "accumulator", lambda arm: arm.accumulator)
     _row(table, study, "gradient rounding", lambda arm: arm.gradient_rounding)
+    if any(arm.recipes for arm in study.arms):
+        _row(table, study, "recipes", lambda arm: arm.recipes or "none")
+    if any(arm.overrides for arm in study.arms):
+        _row(table, study, "own training", lambda arm: arm.overrides or "none")
     table.add_section()
 
 

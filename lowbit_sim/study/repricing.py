@@ -6,40 +6,18 @@ is traced.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import hw_models
 from hw_models.mapping.search import Objective
-from lowbit_sim.study.arms import build_arm, settings
-from lowbit_sim.study.config import ArmTable, Study
-from lowbit_sim.study.data import Dataset, load
+from lowbit_sim.study.arms import training_step
+from lowbit_sim.study.data import load
 from lowbit_sim.study.errors import StudyError
 from lowbit_sim.study.load_study import parse_study
 from lowbit_sim.study.to_accuracy import StepCost
 from lowbit_sim.trace import WorkloadTrace
-from lowbit_sim.training.settings import build_optimizer
-from lowbit_sim.training.workload import trace_training_step
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """The record in a file.
-
-    Raises:
-        StudyError: A file that can't be read or is no JSON object.
-    """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise StudyError(
-            f"can't read the record {path} ({error}): expected what compare --json wrote, or the result.json of a "
-            "run folder"
-        ) from None
-    if not isinstance(record, dict):
-        raise StudyError(f"{path} is no record of lowbit-sim compare: it holds a {type(record).__name__}")
-    return record
 
 
 def step_costs(
@@ -72,28 +50,17 @@ def step_costs(
             "--devices and --objective out, or write the record again with compare --json"
         )
     study = parse_study({**record["study"], "profiles": []}, "the record's study", folder)
-    if study.training.batch_size % devices:
-        raise StudyError(
-            f"{devices} machines can't share the record's batch of {study.training.batch_size} evenly: give a number "
-            "of machines that divides it"
-        )
+    for size in (study.training_of(arm).batch_size for arm in study.arms):
+        if size % devices:
+            raise StudyError(
+                f"{devices} machines can't share the record's batch of {size} evenly: give a number of machines that "
+                "divides it"
+            )
     data = load(study.data.name, data_root, limit=study.data.limit, test_limit=study.data.test_limit)
     return {
-        arm.name: [_step_cost(_trace(study, arm, data, devices), profile, objective, devices)]
+        arm.name: [_step_cost(training_step(study, arm, data, devices=devices), profile, objective, devices)]
         for arm in study.arms
     }
-
-
-def _trace(study: Study, arm: ArmTable, data: Dataset, devices: int) -> WorkloadTrace:
-    """One machine's part of a step."""
-    seed = study.seeds[0]
-    model = build_arm(study, arm, data, seed)
-    batch = data.train.first(study.training.batch_size // devices)
-    optimizer = build_optimizer(model, settings(study, arm, seed))
-    try:
-        return trace_training_step(model, batch.inputs, batch.targets, optimizer)
-    except ValueError as error:  # numerics that don't fit a layer's tensors
-        raise StudyError(f"arm {arm.name!r}: {error}") from error
 
 
 def _step_cost(

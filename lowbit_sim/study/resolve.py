@@ -42,7 +42,10 @@ def resolved(study: Study) -> Study:
 
 
 def _arm(arm: ArmTable) -> ArmTable:
-    filled: dict[str, Any] = {"rules": tuple(map(_rule, arm.rules))}
+    filled: dict[str, Any] = {
+        "rules": tuple(map(_rule, arm.rules)),
+        "recipes": tuple(recipe.written() for recipe in arm.recipes),
+    }
     if arm.update is not None:
         filled["update"] = arm.update.written()
     return _numerics(arm.model_copy(update=filled))
@@ -65,6 +68,8 @@ def _numerics(table: Table) -> Table:
         filled["gradient_rounding"] = table.gradient_rounding or RoundingTable.of(Rounding(), "saturate")
     if table.transform is not None:
         filled["transform"] = TRANSFORMS.written(table.transform)
+    if table.activations is not None:
+        filled["activations"] = table.activations.written()
     if any(spec is not None and spec.block for spec in specs.values()):
         across = table.across or FloatMacTable()
         filled["across"] = across.written(across.build())

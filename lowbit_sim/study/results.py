@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from hw_models import CostReport
 from lowbit_sim.ops.counts import OperandCounts
-from lowbit_sim.training.loop import TrainingResult
+from lowbit_sim.study.recorded_cost import RecordedCost
+from lowbit_sim.training.metrics import TrainingResult
 
 StudyStatus = Literal["running", "completed", "interrupted", "failed"]
 
@@ -43,7 +45,7 @@ class Price:
     """
 
     machine: str
-    cost: CostReport | None
+    cost: CostReport | RecordedCost | None
     refusal: str = ""
 
 
@@ -57,6 +59,10 @@ class ArmResult:
         operands, accumulator, gradient_rounding: Its numerics in words.
         prices: One for each machine.
         runs: One for each seed that ended.
+        recipes: Its training algorithms in words, or "".
+        overrides: The hyperparameters that are not the study's, in words, or "".
+        training: All its hyperparameters; empty in a record of a time before an arm could have its own.
+        recorded_seconds_per_step: The median step time of a record, which does not hold the times of the steps.
     """
 
     name: str
@@ -66,6 +72,10 @@ class ArmResult:
     gradient_rounding: str
     prices: tuple[Price, ...]
     runs: tuple[SeedResult, ...] = ()
+    recipes: str = ""
+    overrides: str = ""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    recorded_seconds_per_step: float | None = None
 
     @property
     def mean_accuracy(self) -> float | None:
@@ -86,7 +96,7 @@ class ArmResult:
     def seconds_per_step(self) -> float | None:
         """Median wall-clock time of a training step over all runs: robust to compilation and to other load."""
         steps = [seconds for run in self.runs for seconds in run.training.step_seconds]
-        return statistics.median(steps) if steps else None
+        return statistics.median(steps) if steps else self.recorded_seconds_per_step
 
     @property
     def overflow_share(self) -> float | None:
@@ -199,6 +209,9 @@ def _arm_dict(arm: ArmResult, study: StudyResult) -> dict[str, Any]:
         "operands": arm.operands,
         "accumulator": arm.accumulator,
         "gradient_rounding": arm.gradient_rounding,
+        "recipes": arm.recipes,
+        "overrides": arm.overrides,
+        "training": dict(arm.training),
         "status": arm_status(arm, study),
         "mean_accuracy": arm.mean_accuracy,
         "accuracy_deviation": arm.accuracy_deviation,

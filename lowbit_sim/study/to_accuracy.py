@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lowbit_sim.study.errors import StudyError
+from lowbit_sim.study.read_record import require_record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,21 +124,21 @@ def to_accuracy(
     """
     if not 0 < accuracy <= 1:
         raise StudyError(f"an accuracy to reach is above 0 and at most 100 %, got {100 * accuracy:g} %")
-    try:
-        arms = list(record["arms"])
-        steps = _steps_per_epoch(arms)
-        return [
-            _arm(
-                arm, accuracy, steps, _recorded_costs(arm) if step_costs is None else step_costs[arm["name"]]
-            )
-            for arm in arms
-        ]
-    except (KeyError, TypeError, IndexError) as error:
-        lacks = f"it has no {error.args[0]!r}" if isinstance(error, KeyError) else "its form is another"
+    require_record(record, name)
+    steps = _steps_per_epoch(record["arms"])
+    return [_arm(arm, accuracy, steps, _costs(arm, step_costs, name)) for arm in record["arms"]]
+
+
+def _costs(
+    arm: Mapping[str, Any], step_costs: Mapping[str, Sequence[StepCost]] | None, name: str
+) -> Sequence[StepCost]:
+    if step_costs is None:
+        return _recorded_costs(arm)
+    if arm["name"] not in step_costs:
         raise StudyError(
-            f"{name} is not a record of lowbit-sim compare ({lacks}): give what compare --json wrote, or the "
-            "result.json of its run folder"
-        ) from None
+            f"{name} has runs of an arm {arm['name']!r} that its study does not have: it has {', '.join(step_costs)}"
+        )
+    return step_costs[arm["name"]]
 
 
 def _steps_per_epoch(arms: Sequence[Mapping[str, Any]]) -> int:

@@ -1,6 +1,5 @@
-"""Numerics outside of the GEMMs: what element-wise modules put out, and in which formats weights are updated.
+"""Numerics outside of the GEMMs: in which formats weights are updated.
 
-elementwise = { output = "bf16", grad_input = { format = "fp8_e5m2", rounding = {...} } }
 update = { weight = "bf16", momentum = "bf16", rounding = { mode = "stochastic", random_bits = 16 } }
 """
 
@@ -10,42 +9,8 @@ from pydantic import model_validator
 
 from lowbit_sim.config.quantizer_config import OperandValue, QuantizerTable, build_quantizer, full_table
 from lowbit_sim.config.tables import RoundingTable, Strict, checked
-from lowbit_sim.ops.elementwise import ElementwiseSpec
 from lowbit_sim.quant.quantizer import Quantizer
 from lowbit_sim.training.update_spec import StateReads, UpdateSpec
-
-
-class ElementwiseTable(Strict):
-    """The formats of modules without GEMMs; what is left out stays in float32.
-
-    Attributes:
-        output: What such a module puts out.
-        grad_input: The gradient that it hands back.
-    """
-
-    output: OperandValue | None = None
-    grad_input: OperandValue | None = None
-
-    @model_validator(mode="after")
-    def _is_valid(self) -> ElementwiseTable:
-        if self.output is None and self.grad_input is None:
-            raise ValueError("give output, grad_input or both")
-        checked(self.build)
-        return self
-
-    def build(self) -> ElementwiseSpec:
-        """The numerics.
-
-        Raises:
-            ValueError, TypeError: As `Quantizer` and `ElementwiseSpec`.
-        """
-        given = {key: getattr(self, key) for key in ("output", "grad_input")}
-        return ElementwiseSpec(**{key: v and build_quantizer(v) for key, v in given.items()})
-
-    def written(self) -> ElementwiseTable:
-        """The table with every default written out."""
-        spec = self.build()
-        return self.model_copy(update=_written(self, spec, ("output", "grad_input")))
 
 
 class UpdateTable(Strict):

@@ -84,6 +84,11 @@ def model(
     return WorkloadSource(
         title=f"One training step of {name}, {counted(images, 'image')} of {size}",
         trace=lambda machine: price.model_trace(
-            name, batch=images, shape=image, classes=outputs, spec=price.machine_spec(machine, format)
+            name,
+            batch=images,
+            shape=image,
+            classes=outputs,
+            spec=price.machine_spec(machine, format),
+            activations=price.machine_activations(machine, format),
         ),
     )

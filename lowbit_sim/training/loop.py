@@ -1,5 +1,8 @@
 """Plain supervised training: shuffle, step, evaluate; reproducible to the bit from one seed.
 
+A step's gradient is that of the batch's mean loss. With accumulation it is summed over n micro-batches b_i of the
+batch B, each with its share of the examples: g = sum_i |b_i| / |B| dL(b_i)/dw.
+
 A run that diverges (a loss that is not finite, or a NaN that reaches a quantiser) is a result, not a crash.
 """
 
@@ -7,75 +10,31 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lowbit_sim.nn.counts import GemmCounts, gemm_counts, operand_counts, reset_counts
-from lowbit_sim.ops.counts import OperandCounts
+from lowbit_sim.nn.counts import gemm_counts, operand_counts, reset_counts
 from lowbit_sim.quant.quantizer import NotANumberError
 from lowbit_sim.trace import WorkloadTrace, record
+from lowbit_sim.training.checkpoint import Checkpoint
 from lowbit_sim.training.determinism import deterministic
 from lowbit_sim.training.examples import Examples, in_order, shuffled
+from lowbit_sim.training.metrics import EpochMetrics, TrainingResult
 from lowbit_sim.training.recipe import Recipe, Step, compose
+from lowbit_sim.training.run_state import (
+    learning_state,
+    load_learning_state,
+    load_progress_state,
+    progress_state,
+)
 from lowbit_sim.training.settings import TrainingSettings, build_optimizer, learning_rate
-
-Status = Literal["completed", "diverged"]
 
 #: Examples in a batch of an evaluation, where no step depends on the batch.
 EVALUATION_BATCH = 256
-
-
-@dataclass(frozen=True, kw_only=True)
-class EpochMetrics:
-    """One pass over the training examples and the evaluation after it.
-
-    Attributes:
-        epoch: Number of the epoch, from 0.
-        learning_rate: At the epoch's last step.
-        train_loss, train_accuracy: Mean over the examples, each as it was when its step ran.
-        test_loss, test_accuracy: After the epoch.
-        additions: Accumulator additions of the emulated GEMMs in the epoch's first step.
-        overflows: How many of those overflowed; None where a GEMM did not count.
-        seconds: Wall-clock time of the epoch with its evaluation.
-        operands: Operands that were quantised in the epoch's steps that counted: their elements, how many were
-            clipped and how many became zero.
-        gemms: What each GEMM of each emulated layer lost in the epoch's steps that counted, the first one among them.
-    """
-
-    epoch: int
-    learning_rate: float
-    train_loss: float
-    train_accuracy: float
-    test_loss: float
-    test_accuracy: float
-    additions: int
-    overflows: int | None
-    seconds: float
-    operands: OperandCounts = OperandCounts(elements=0)
-    gemms: tuple[GemmCounts, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingResult:
-    """How a run went.
-
-    Attributes:
-        status: "completed", or "diverged" where it stopped early.
-        reason: Why it stopped early, or "".
-        epochs: The metrics of the epochs that ended.
-        step_seconds: Wall-clock time of every step (forward, backward, update), in order.
-    """
-
-    status: Status
-    reason: str
-    epochs: tuple[EpochMetrics, ...]
-    step_seconds: tuple[float, ...]
 
 
 class _Diverged(Exception):
@@ -88,8 +47,9 @@ def train(
     test_set: Examples,
     settings: TrainingSettings,
     *,
-    recipes: Sequence[Recipe] = (),
+    recipes: Sequence[Recipe] | Mapping[str, Recipe] = (),
     on_epoch: Callable[[EpochMetrics], None] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> TrainingResult:
     """Train a classifier in place with the cross-entropy loss.
 
@@ -100,22 +60,30 @@ def train(
         train_set: What it learns from.
         test_set: What it is evaluated on after every epoch.
         settings: Hyperparameters and the seed.
-        recipes: Training algorithms, which act in this order.
+        recipes: Training algorithms, which act in this order; with names, those are in the measurements.
         on_epoch: Called with the metrics of each epoch as it ends.
+        checkpoint: Where the state is kept at the end of each epoch, after `on_epoch`. Where there is one already,
+            training goes on from it, bit for bit, and model and recipes are to be as they were at the start.
+
+    Raises:
+        CheckpointError: A checkpoint of another run.
     """
     run = _Run(model, train_set, test_set, settings, recipes)
-    epochs: list[EpochMetrics] = []
     status, reason = "completed", ""
     with deterministic(settings.seed):
+        if checkpoint is not None:
+            run.resume(checkpoint)
         try:
-            for epoch in range(settings.epochs):
-                epochs.append(run.epoch(epoch))
+            while len(run.epochs) < settings.epochs:
+                run.epochs.append(run.epoch(len(run.epochs)))
                 if on_epoch is not None:
-                    on_epoch(epochs[-1])
+                    on_epoch(run.epochs[-1])
+                if checkpoint is not None:
+                    run.save(checkpoint)
         except (_Diverged, NotANumberError) as error:
-            status, reason = "diverged", f"epoch {len(epochs)}: {error}"
+            status, reason = "diverged", f"epoch {len(run.epochs)}: {error}"
     return TrainingResult(
-        status=status, reason=reason, epochs=tuple(epochs), step_seconds=tuple(run.step_seconds)
+        status=status, reason=reason, epochs=tuple(run.epochs), step_seconds=tuple(run.step_seconds)
     )
 
 
@@ -146,17 +114,42 @@ class _Run:
         train_set: Examples,
         test_set: Examples,
         settings: TrainingSettings,
-        recipes: Sequence[Recipe],
+        recipes: Sequence[Recipe] | Mapping[str, Recipe],
     ) -> None:
         self.model, self.train_set, self.test_set, self.settings = model, train_set, test_set, settings
         self.recipe = compose(recipes)
         self.optimizer = build_optimizer(model, settings)
         self.order = torch.Generator().manual_seed(settings.seed)
-        self.steps = settings.epochs * math.ceil(len(train_set) / settings.batch_size)
+        self.steps = settings.steps(len(train_set))
+        self.epochs: list[EpochMetrics] = []
         self.step_seconds: list[float] = []
         # A model that is in training mode may hold modules that were frozen in evaluation mode.
         if not model.training:
             model.train()
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        state = {
+            "learning": learning_state(self.model, self.optimizer, self.recipe, self.order),
+            "progress": progress_state(self.epochs, self.step_seconds),
+        }
+        checkpoint.save(state, self._identity(checkpoint))
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        state = checkpoint.load(self._identity(checkpoint))
+        if state is not None:
+            load_learning_state(state["learning"], self.model, self.optimizer, self.recipe, self.order)
+            self.epochs, self.step_seconds = load_progress_state(state["progress"])
+        checkpoint.on_resume(len(self.epochs))
+
+    def _identity(self, checkpoint: Checkpoint) -> dict[str, str]:
+        """What a run is: what its checkpoint's owner says, and what is known here."""
+        return {
+            **checkpoint.identity,
+            "settings": str(self.settings),
+            "recipes": ", ".join(self.recipe.by_name) or "none",
+            "examples": f"{len(self.train_set)} and {len(self.test_set)}",
+            "torch": torch.__version__,
+        }
 
     def epoch(self, epoch: int) -> EpochMetrics:
         start = time.perf_counter()
@@ -187,6 +180,7 @@ class _Run:
             overflows=overflows,
             operands=operand_counts(gemms),
             gemms=gemms,
+            measurements=self.recipe.measurements(),
             seconds=time.perf_counter() - start,
         )
 
@@ -204,16 +198,27 @@ class _Run:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         self.recipe.before_step(step)
-        logits = self.model(batch.inputs)
-        loss = F.cross_entropy(logits, batch.targets)
-        if not torch.isfinite(loss):
-            raise _Diverged(f"step {step.index}: the training loss is {float(loss.detach())}")
-        loss.backward()
+        loss, correct = 0.0, 0
+        for part in in_order(batch, self.settings.micro_batch_size):
+            part_loss, part_correct = self._gradients(step, part)
+            loss += part_loss * (len(part) / len(batch))
+            correct += part_correct
         self.recipe.on_gradients(step)
         self.optimizer.step()
         self.recipe.after_step(step)
         self.step_seconds.append(time.perf_counter() - start)
-        return float(loss.detach()), int((logits.detach().argmax(dim=1) == batch.targets).sum())
+        return loss, correct
+
+    def _gradients(self, step: Step, part: Examples) -> tuple[float, int]:
+        """Add a micro-batch's share of the gradient; its mean loss and how many examples were right."""
+        logits = self.model(part.inputs)
+        loss = F.cross_entropy(logits, part.targets)
+        if not torch.isfinite(loss):
+            raise _Diverged(f"step {step.index}: the training loss is {float(loss.detach())}")
+        # The whole batch at once keeps its bits: no multiplication stands between its loss and its gradient.
+        whole = len(part) == len(step.batch)
+        (loss if whole else loss * (len(part) / len(step.batch))).backward()
+        return float(loss.detach()), int((logits.detach().argmax(dim=1) == part.targets).sum())
 
 
 def _overflow_counts(trace: WorkloadTrace) -> tuple[int, int | None]:

@@ -32,6 +32,8 @@ class TrainingSettings:
         momentum: At least 0 and below 1.
         weight_decay: L2 penalty, at least 0.
         schedule: "constant" or "cosine" (to 0 over the whole run).
+        accumulation: Micro-batches that a step's examples are divided into, at most `batch_size`; their gradients are
+            added up before the update. Batch normalisation sees micro-batches.
         seed: Seed of the order of the examples, of torch's generator during the run, and of the random bits of a
             low-precision update.
         update: The formats of the weight update; None for torch's own in float32.
@@ -46,11 +48,13 @@ class TrainingSettings:
     momentum: float = 0.9
     weight_decay: float = 0.0
     schedule: Schedule = "cosine"
+    accumulation: int = 1
     seed: int = 0
     update: UpdateSpec | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("weight_decay", 0), ("seed", 0)):
+        lowest = {"epochs": 1, "batch_size": 1, "weight_decay": 0, "accumulation": 1, "seed": 0}
+        for name, least in lowest.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if not 0 < self.learning_rate < math.inf:
@@ -59,6 +63,20 @@ class TrainingSettings:
             raise ValueError(f"momentum must be at least 0 and below 1, got {self.momentum}")
         if self.schedule not in get_args(Schedule):
             raise ValueError(unknown("learning rate schedule", self.schedule, get_args(Schedule)))
+        if self.accumulation > self.batch_size:
+            raise ValueError(
+                f"accumulation must be at most batch_size, which is {self.batch_size}: a step has no more "
+                f"micro-batches than examples, got {self.accumulation}"
+            )
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Examples in a micro-batch; a step's last one may have fewer."""
+        return math.ceil(self.batch_size / self.accumulation)
+
+    def steps(self, examples: int) -> int:
+        """Steps of a whole run over so many training examples."""
+        return self.epochs * math.ceil(examples / self.batch_size)
 
 
 def learning_rate(settings: TrainingSettings, step: int, steps: int) -> float:

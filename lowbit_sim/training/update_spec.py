@@ -141,6 +141,10 @@ class UpdateBill:
         held = {"parameter_bytes": self.parameter_bits, "gradient_bytes": self.gradient_bits}
         held["state_bytes"] = self.state_bits
         emit(replace(update, **{name: math.ceil(bits / 8) for name, bits in held.items()}))
+        self.emit_conversions()
+
+    def emit_conversions(self) -> None:
+        """Put the roundings alone on record."""
         for kind in ("scale_reduction", "random_bits", "quantize"):
             t = self.conversions.get(kind)
             if t is not None:

@@ -3,8 +3,11 @@
 QPyTorch compiles C++ when it is imported, so it is imported here and nowhere else.
 """
 
+import os
 import shutil
+import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +27,8 @@ pytestmark = pytest.mark.oracle
 
 BITS = [2, 3, 4, 6, 8, 12, 16]
 
+LONGEST_BUILD_SECONDS = 600
+
 
 @pytest.fixture(scope="module")
 def qtorch() -> Any:
@@ -31,10 +36,21 @@ def qtorch() -> Any:
     pytest.importorskip("qtorch", reason="qtorch is not installed")
     if not (shutil.which("ninja") and (shutil.which("c++") or shutil.which("g++"))):
         pytest.skip("qtorch compiles its kernels at import: it needs a C++ compiler and ninja")
+    _break_stale_lock()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import qtorch.quant
     return qtorch
+
+
+def _break_stale_lock() -> None:
+    """torch waits without end for a build whose process was killed, since its lock file stays."""
+    from torch.utils.cpp_extension import get_default_build_root
+
+    folder = os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root()
+    for lock in Path(folder).glob("**/quant_cpu/lock"):
+        if time.time() - lock.stat().st_mtime > LONGEST_BUILD_SECONDS:
+            lock.unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,12 @@
 """Small studies and results that the study tests share."""
 
+from dataclasses import replace
 from typing import Any
 
 from lowbit_sim.ops.counts import OperandCounts
 from lowbit_sim.study.config import Study
 from lowbit_sim.study.results import ArmResult, Price, SeedResult, StudyResult
-from lowbit_sim.training.loop import EpochMetrics, TrainingResult
+from lowbit_sim.training.metrics import EpochMetrics, TrainingResult
 
 ARMS: list[dict[str, Any]] = [
     {"name": "fp32", "native": True},
@@ -62,6 +63,14 @@ def run(seed: int = 0, accuracy: float | None = 0.9, **changes: Any) -> SeedResu
             step_seconds=(0.010, 0.012, 5.0),
         ),
     )
+
+
+def measured_run(seed: int, gains: list[float]) -> SeedResult:
+    """A run of as many epochs as there are values of a recipe's measurement "metagrad.gain"."""
+    epochs = tuple(
+        replace(metrics(number), measurements={"metagrad.gain": gain}) for number, gain in enumerate(gains)
+    )
+    return replace(run(seed), training=replace(run(seed).training, epochs=epochs))
 
 
 def arm(

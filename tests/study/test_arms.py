@@ -13,8 +13,8 @@ from lowbit_sim.study.data import Dataset, load
 from lowbit_sim.study.errors import StudyError
 from lowbit_sim.study.load_study import load_study
 from lowbit_sim.study.numerics_config import op_spec
-from lowbit_sim.study.records import create_run_folder
 from lowbit_sim.study.run import run_study
+from lowbit_sim.study.run_folder import create_run_folder
 from lowbit_sim.training.optimizers import SGD
 from lowbit_sim.training.settings import build_optimizer
 from tests.study.examples import study

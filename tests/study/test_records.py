@@ -10,7 +10,8 @@ import hw_models
 from lowbit_sim.arith.mac import MacUnit
 from lowbit_sim.study.errors import StudyError
 from lowbit_sim.study.load_study import load_study
-from lowbit_sim.study.records import create_run_folder, profile_text, require_writable, write_json
+from lowbit_sim.study.records import profile_text, require_writable, write_json
+from lowbit_sim.study.run_folder import create_run_folder
 from tests.study.examples import ARMS, arm, metrics, result, run, study
 
 

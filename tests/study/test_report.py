@@ -12,7 +12,7 @@ from lowbit_sim.study.price import gemm_trace
 from lowbit_sim.study.report import study_table
 from lowbit_sim.study.results import Price, SeedResult, StudyResult
 from lowbit_sim.trace import WorkloadTrace
-from lowbit_sim.training.loop import TrainingResult
+from lowbit_sim.training.metrics import TrainingResult
 from tests.study.examples import arm, native_arm, result, run
 
 FLOAT_NOTE = "native float GEMMs run on the vector unit: the array has no float mode"

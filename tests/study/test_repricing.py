@@ -7,7 +7,9 @@ import hw_models
 from lowbit_sim.study.arms import priced_arm
 from lowbit_sim.study.data import load
 from lowbit_sim.study.errors import StudyError
-from lowbit_sim.study.repricing import read_record, step_costs
+from lowbit_sim.study.repricing import step_costs
+from lowbit_sim.study.run import run_study
+from lowbit_sim.study.run_folder import RunFolder
 from tests.study.examples import study
 
 BOX = hw_models.parse(hw_models.template("box"), "box.toml")
@@ -71,17 +73,6 @@ def test_a_record_without_its_study_is_refused():
         step_costs({"arms": []}, BOX, folder=Path())
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [("[1, 2]", "it holds a list"), ("{", "can't read the record"), ("\xff", "can't read")],
-)
-def test_what_is_no_record_is_refused(tmp_path, text, message):
-    path = tmp_path / "record.json"
-    path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(StudyError, match=message):
-        read_record(path)
-
-
 def of_batch(size: int) -> dict[str, object]:
     chosen = json.loads(json.dumps(RECORD))
     chosen["study"]["training"]["batch_size"] = size
@@ -114,3 +105,20 @@ def test_without_a_study_there_is_nothing_to_price_anew(record):
         StudyError, match="does not hold its study, so there is no training step to price anew"
     ):
         step_costs(record, LINKED, folder=Path())
+
+
+def test_a_recipes_work_and_an_arms_own_batch_are_in_the_price(tmp_path):
+    arms = [
+        {"name": "plain", "format": "int4"},
+        {"name": "corrected", "format": "int4", "recipes": [{"name": "metagrad"}]},
+        {"name": "half", "format": "int4", "training": {"batch_size": 16}},
+    ]
+    outcome = run_study(study(arms=arms, profiles=["edge_npu"]), out=tmp_path)
+    record = RunFolder(path=outcome.folder).record(outcome.result)
+    costs = step_costs(record, hw_models.load("edge_npu"), folder=outcome.folder)
+    plain, corrected, half = (costs[arm["name"]][0].seconds for arm in arms)
+    assert corrected > plain > half
+    recorded = [price.cost.seconds for arm in outcome.result.arms for price in arm.prices]
+    assert [plain, corrected, half] == recorded
+    with pytest.raises(StudyError, match="32 machines can't share the record's batch of 16 evenly"):
+        step_costs(record, hw_models.load("edge_npu"), folder=outcome.folder, devices=32)

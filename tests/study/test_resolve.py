@@ -34,6 +34,7 @@ def test_what_all_arms_share_is_written_with_its_defaults():
         "momentum": 0.9,
         "weight_decay": 0.0,
         "schedule": "cosine",
+        "accumulation": 1,
     }
     assert table["model"] == {"name": "small_cnn", "width": 16}
 
@@ -56,7 +57,15 @@ def test_an_arm_that_names_a_format_alone_is_spelled_out():
         "overflow": "wrap",
         "chunk": 0,
         "rules": [],
+        "recipes": [],
     }
+
+
+def test_an_arms_recipes_and_its_own_training_are_written():
+    recipes = [{"name": "clip_gradient_norm", "max_norm": 2.0}]
+    written = resolved_arm(native=True, recipes=recipes, training={"learning_rate": 0.3})
+    assert written["recipes"] == recipes
+    assert written["training"] == {"learning_rate": 0.3}
 
 
 def test_chunks_have_the_width_of_their_outer_accumulator():

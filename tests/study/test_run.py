@@ -149,4 +149,6 @@ def test_an_arm_with_native_rules_throughout_is_native_and_one_with_others_is_no
 
 def test_gradient_clipping_is_a_recipe_of_its_arm():
     subject = study(arms=[ARMS[0], {**ARMS[1], "clip_gradient_norm": 2.0}])
-    assert [recipes(arm) for arm in subject.arms] == [[], [ClipGradientNorm(max_norm=2.0)]]
+    data = load("digits", limit=8)
+    built = [recipes(subject, arm, data, 0) for arm in subject.arms]
+    assert built == [{}, {"clip_gradient_norm": ClipGradientNorm(max_norm=2.0)}]

@@ -2,7 +2,8 @@ import pytest
 from pydantic import ValidationError
 
 import lowbit_sim as lb
-from lowbit_sim.study.update_config import ElementwiseTable, UpdateTable
+from lowbit_sim.config.elementwise_config import ElementwiseTable
+from lowbit_sim.study.update_config import UpdateTable
 from lowbit_sim.training.update_spec import UpdateSpec
 from tests.study.tables import ELEMENTWISE, STOCHASTIC, UPDATES
 
@@ -62,7 +63,7 @@ def test_what_is_written_builds_the_same(model, keys):
             {"weight": {"format": "bf16", "rounding": STOCHASTIC}, "rounding": STOCHASTIC},
             "rounding would have no effect",
         ),
-        (ElementwiseTable, {}, "give output, grad_input or both"),
+        (ElementwiseTable, {}, "give one or more of output, grad_input, grad_output"),
         (ElementwiseTable, {"output": {"format": "int8", "scale": "learned"}}, "learned scale"),
         (ElementwiseTable, {"output": 8}, "expected a format's name or a table"),
     ],

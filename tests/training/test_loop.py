@@ -7,7 +7,9 @@ from torch import nn
 
 import lowbit_sim as lb
 from lowbit_sim.training.examples import Examples
-from lowbit_sim.training.loop import EpochMetrics, evaluate, train
+from lowbit_sim.training.loop import evaluate, train
+from lowbit_sim.training.metrics import EpochMetrics
+from lowbit_sim.training.recipe import Step
 from lowbit_sim.training.settings import TrainingSettings
 from tests.training.toys import SETTINGS, parameter_bits, toy_examples, toy_model
 
@@ -180,3 +182,49 @@ def test_overflows_are_counted_in_one_step_of_each_epoch():
 def test_native_training_counts_no_additions():
     result = train(toy_model(), toy_examples(20), toy_examples(5), SETTINGS)
     assert [(epoch.additions, epoch.overflows) for epoch in result.epochs] == [(0, 0), (0, 0)]
+
+
+def plain_model() -> nn.Module:
+    """Without batch normalisation, which sees micro-batches and not the batch."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3)).double()
+
+
+def doubled(examples: Examples) -> Examples:
+    return Examples(inputs=examples.inputs.double(), targets=examples.targets)
+
+
+@pytest.mark.parametrize("accumulation", [2, 3, 8])
+def test_accumulated_gradients_are_those_of_the_batchs_mean_loss(accumulation):
+    """In float64, where the order of the additions shows in the last digits only; 20 examples in batches of 8."""
+    results, models = [], []
+    for parts in (1, accumulation):
+        models.append(plain_model())
+        settings = replace(SETTINGS, accumulation=parts)
+        results.append(train(models[-1], doubled(toy_examples(20)), doubled(toy_examples(5)), settings))
+    for one, several in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(one, several, rtol=1e-10, atol=1e-12)
+    for one, several in zip(*(result.epochs for result in results), strict=True):
+        assert one.train_loss == pytest.approx(several.train_loss, rel=1e-10)
+        assert one.train_accuracy == several.train_accuracy
+    assert parameter_bits(models[0]) != parameter_bits(models[1])
+
+
+def test_accumulation_is_one_step_of_the_optimizer_and_of_the_recipes():
+    seen: list[tuple[int, int]] = []
+
+    class Witness:
+        def before_step(self, step: Step) -> None: ...
+
+        def on_gradients(self, step: Step) -> None:
+            seen.append((step.index, len(step.batch)))
+
+        def after_step(self, step: Step) -> None: ...
+
+    settings = replace(SETTINGS, epochs=1, accumulation=4)
+    result = train(
+        plain_model(), doubled(toy_examples(20)), doubled(toy_examples(5)), settings, recipes=[Witness()]
+    )
+    assert seen == [(0, 8), (1, 8), (2, 4)]
+    assert len(result.step_seconds) == 3

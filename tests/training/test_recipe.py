@@ -1,9 +1,11 @@
 from dataclasses import dataclass, field
+from typing import Any
 
+import pytest
 import torch
 
 from lowbit_sim.training.loop import train
-from lowbit_sim.training.recipe import Step, compose
+from lowbit_sim.training.recipe import Measured, Stateful, Step, compose
 from tests.training.toys import SETTINGS, parameter_bits, toy_examples, toy_model
 
 
@@ -75,3 +77,59 @@ def test_no_recipes_and_the_empty_composition_are_plain_training_bit_for_bit():
     train(plain, toy_examples(), toy_examples(5), SETTINGS)
     train(composed, toy_examples(), toy_examples(5), SETTINGS, recipes=[compose([])])
     assert parameter_bits(plain) == parameter_bits(composed)
+
+
+@dataclass
+class Counter:
+    """Keeps a state and measures it."""
+
+    steps_done: int = 0
+    scale: float = 1.0
+
+    def before_step(self, step: Step) -> None: ...
+
+    def on_gradients(self, step: Step) -> None: ...
+
+    def after_step(self, step: Step) -> None:
+        self.steps_done += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps_done": self.steps_done}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.steps_done = state["steps_done"]
+
+    def measurements(self) -> dict[str, float]:
+        return {"steps": self.scale * self.steps_done}
+
+
+def test_measurements_of_every_epoch_bear_the_recipes_names():
+    recipes = [Counter(), DoubleGradients(), Counter(scale=-1.0)]
+    result = train(toy_model(), toy_examples(20), toy_examples(5), SETTINGS, recipes=recipes)
+    assert [epoch.measurements for epoch in result.epochs] == [
+        {"counter.steps": 3, "counter_2.steps": -3},
+        {"counter.steps": 6, "counter_2.steps": -6},
+    ]
+
+
+def test_names_that_are_given_are_kept():
+    recipes = {"mine": Counter(), "other": DoubleGradients()}
+    result = train(toy_model(), toy_examples(8), toy_examples(5), SETTINGS, recipes=recipes)
+    assert result.epochs[0].measurements == {"mine.steps": 1}
+
+
+def test_a_composition_hands_states_on_and_refuses_those_of_others():
+    composed = compose([Counter(steps_done=3), DoubleGradients(), Counter(steps_done=5)])
+    state = composed.state_dict()
+    assert state == {"counter": {"steps_done": 3}, "counter_2": {"steps_done": 5}}
+    first, second = Counter(), Counter()
+    compose([first, DoubleGradients(), second]).load_state_dict(state)
+    assert (first.steps_done, second.steps_done) == (3, 5)
+    with pytest.raises(ValueError, match="recipes counter, counter_2, but those with a state are counter$"):
+        compose([Counter()]).load_state_dict(state)
+
+
+def test_the_protocols_tell_who_keeps_a_state():
+    assert isinstance(Counter(), Stateful)
+    assert isinstance(Counter(), Measured)
+    assert not isinstance(DoubleGradients(), Stateful | Measured)

@@ -33,6 +33,8 @@ def test_constant_stays():
         ("momentum", 1.0),
         ("weight_decay", -1e-4),
         ("seed", -1),
+        ("accumulation", 0),
+        ("accumulation", 5),
     ],
 )
 def test_values_out_of_range_are_named(key, value):
@@ -49,3 +51,15 @@ def test_the_optimizer_has_the_settings():
     settings = TrainingSettings(**GOOD, momentum=0.8, weight_decay=0.01)
     group = build_optimizer(toy_model(), settings).param_groups[0]
     assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.5, 0.8, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "accumulation", "size"), [(8, 1, 8), (8, 2, 4), (10, 4, 3), (10, 10, 1)]
+)
+def test_micro_batches_divide_the_batch(batch_size, accumulation, size):
+    settings = TrainingSettings(**{**GOOD, "batch_size": batch_size}, accumulation=accumulation)
+    assert settings.micro_batch_size == size
+
+
+def test_steps_of_a_run():
+    assert TrainingSettings(epochs=3, batch_size=8, learning_rate=0.1).steps(20) == 9

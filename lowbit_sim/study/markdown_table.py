@@ -1,0 +1,180 @@
+"""A study's table in Markdown, a line an arm, and the tables of a page that are kept up to date from records.
+
+A page marks the place of a table by a record's name, if wanted with the columns:
+
+    <!-- formats -->                                <!-- formats: accuracy, difference, machine:edge_npu -->
+    | arm | accuracy, % | ...
+    <!-- end of formats -->
+
+The record is `records/formats.json` beside the page.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lowbit_sim.numerics.suggest import unknown
+from lowbit_sim.study.errors import StudyError
+from lowbit_sim.study.quantities import with_prefix
+from lowbit_sim.study.recorded import read_result
+from lowbit_sim.study.results import ArmResult, StudyResult, arm_status, difference, time_ratio
+from lowbit_sim.study.trajectory import last_values, require_known
+
+DASH = "-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column.
+
+    Attributes:
+        heading: Its heading; `{base}` is the name of the arm that others are compared with.
+        cell: What stands in an arm's line.
+    """
+
+    heading: str
+    cell: Callable[[ArmResult, StudyResult], str]
+
+
+def _optional(value: float | None, text: Callable[[float], str]) -> str:
+    return DASH if value is None else text(value)
+
+
+def _lost(arm: ArmResult, count: int) -> str:
+    return f"{100 * count / arm.operands_lost.elements:.2f}" if arm.operands_lost.elements else DASH
+
+
+def _mean_and_deviation(values: Sequence[float], text: str) -> str:
+    if not values:
+        return DASH
+    mean = text.format(statistics.fmean(values))
+    return mean if len(values) == 1 else f"{mean} ± {text.format(statistics.stdev(values)).lstrip('+')}"
+
+
+def _accuracy(arm: ArmResult) -> str:
+    known = [run.test_accuracy for run in arm.runs]
+    return _mean_and_deviation([100 * accuracy for accuracy in known if accuracy is not None], "{:.2f}")
+
+
+COLUMNS = {
+    "accuracy": Column(heading="accuracy, %", cell=lambda arm, study: _accuracy(arm)),
+    "difference": Column(
+        heading="to {base}, points",
+        cell=lambda arm, study: _optional(difference(arm, study.baseline), lambda d: f"{100 * d:+.2f}"),
+    ),
+    "zero": Column(
+        heading="operands to zero, %", cell=lambda arm, study: _lost(arm, arm.operands_lost.underflowed)
+    ),
+    "clipped": Column(heading="clipped, %", cell=lambda arm, study: _lost(arm, arm.operands_lost.clipped)),
+    "overflow": Column(
+        heading="overflowed additions, %",
+        cell=lambda arm, study: _optional(arm.overflow_share, lambda share: f"{100 * share:.3g}"),
+    ),
+    "step": Column(
+        heading="step against {base}",
+        cell=lambda arm, study: _optional(time_ratio(arm, study.baseline), "{:.1f}".format),
+    ),
+    "runs": Column(heading="runs", cell=lambda arm, study: str(len(arm.runs))),
+    "status": Column(heading="status", cell=arm_status),
+    "operands": Column(heading="operands", cell=lambda arm, study: arm.operands),
+    "gradient": Column(heading="gradient rounding", cell=lambda arm, study: arm.gradient_rounding),
+    "recipes": Column(heading="recipes", cell=lambda arm, study: arm.recipes or "none"),
+    "training": Column(heading="own training", cell=lambda arm, study: arm.overrides or "none"),
+}
+
+_ALWAYS = ("accuracy", "difference", "zero", "clipped", "step")
+
+
+def default_columns(study: StudyResult) -> list[str]:
+    """Accuracies, losses and time; and what only some studies have: recipes, own training, runs that failed."""
+    columns: list[str] = list(_ALWAYS)
+    if any(arm.recipes for arm in study.arms):
+        columns.append("recipes")
+    if any(arm.overrides for arm in study.arms):
+        columns.append("training")
+    if any(arm_status(arm, study) != "ok" for arm in study.arms):
+        columns.append("status")
+    return columns
+
+
+def markdown_table(study: StudyResult, columns: Sequence[str] = ()) -> str:
+    """The table, a line an arm, ending with a newline.
+
+    Args:
+        study: The study.
+        columns: Names of `COLUMNS`, "machine:NAME" for a step's cycles and energy on a machine, or
+            "measurement:NAME" for what a recipe measured in the last epoch; by default `default_columns`.
+
+    Raises:
+        StudyError: A column, machine or measurement that is not known.
+    """
+    chosen = [_column(name, study) for name in columns or default_columns(study)]
+    base = study.baseline.name if study.baseline else "native"
+    lines = [["arm", *(column.heading.format(base=base) for column in chosen)], ["---"] * (len(chosen) + 1)]
+    lines += [[arm.name, *(column.cell(arm, study) for column in chosen)] for arm in study.arms]
+    return "".join(f"{_line(cells)}\n" for cells in lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    if set(cells) == {"---"}:
+        return f"|{'|'.join(cells)}|"
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _column(name: str, study: StudyResult) -> Column:
+    kind, _, rest = name.partition(":")
+    if kind == "machine":
+        return _machine_column(rest, study)
+    if kind == "measurement":
+        require_known(study.arms, rest)
+        return Column(
+            heading=f"{rest}, last epoch",
+            cell=lambda arm, _: _mean_and_deviation(last_values(arm, rest), "{:.4g}"),
+        )
+    if name not in COLUMNS:
+        raise StudyError(unknown("column", name, [*COLUMNS, "machine:NAME", "measurement:NAME"]))
+    return COLUMNS[name]
+
+
+def _machine_column(machine: str, study: StudyResult) -> Column:
+    known = [price.machine for price in study.arms[0].prices]
+    if machine not in known:
+        raise StudyError(unknown("machine of the study", machine, known))
+
+    def cell(arm: ArmResult, _: StudyResult) -> str:
+        cost = arm.prices[known.index(machine)].cost
+        if cost is None:
+            return DASH
+        return f"{with_prefix(cost.cycles, smallest=0)} / {with_prefix(cost.energy_pj * 1e-12, 'J')}"
+
+    return Column(heading=f"{machine}, cycles / energy", cell=cell)
+
+
+_OPENING = re.compile(r"^<!-- (?P<name>[\w-]+)(?:: (?P<columns>[^\n]*?))? -->$", re.MULTILINE)
+
+
+def updated_page(text: str, folder: Path) -> str:
+    """A page with every marked table as its record has it now.
+
+    Args:
+        text: The page.
+        folder: Its folder, in which `records` lies.
+
+    Raises:
+        StudyError: A mark without its end or its record, or a column that is not known.
+    """
+    parts, at = [], 0
+    for opening in _OPENING.finditer(text):
+        name = opening["name"]
+        end = text.find(f"<!-- end of {name} -->", opening.end())
+        if end < 0:
+            raise StudyError(f"the table {name!r} has no end: expected <!-- end of {name} --> behind it")
+        columns = [column.strip() for column in (opening["columns"] or "").split(",") if column.strip()]
+        table = markdown_table(read_result(folder / "records" / f"{name}.json"), columns)
+        parts += [text[at : opening.end()], "\n", table]
+        at = end
+    return "".join([*parts, text[at:]])

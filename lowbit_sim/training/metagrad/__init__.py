@@ -1,0 +1,1 @@
+"""MetaGrad: gradients corrected by a hypernetwork that the next step's loss trains."""

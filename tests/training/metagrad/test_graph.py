@@ -1,0 +1,180 @@
+"""T3 and T4: the recipe is the algorithm with the hypernetwork in the next step's graph."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import lowbit_sim as lb
+from lowbit_sim.training.examples import Examples
+from lowbit_sim.training.recipe import Step
+from tests.training.metagrad import reference
+from tests.training.metagrad.nets import HYPERNETWORKS, batches, net, step_through
+
+STEPS = 5
+
+ADAM = {"lr": 0.02, "betas": (0.9, 0.99), "eps": 1e-6}
+CASES: dict[str, tuple[Any, dict[str, Any], Any]] = {
+    "sgd": (torch.optim.SGD, {"lr": 0.2}, reference.sgd),
+    "maximised": (torch.optim.SGD, {"lr": 0.2, "maximize": True, "weight_decay": 0.1}, reference.sgd),
+    "momentum": (torch.optim.SGD, {"lr": 0.2, "momentum": 0.9, "weight_decay": 0.1}, reference.sgd),
+    "dampened": (torch.optim.SGD, {"lr": 0.2, "momentum": 0.8, "dampening": 0.5}, reference.sgd),
+    "nesterov": (torch.optim.SGD, {"lr": 0.2, "momentum": 0.8, "nesterov": True}, reference.sgd),
+    "adam": (torch.optim.Adam, {**ADAM, "weight_decay": 0.1}, reference.adam),
+    "adam maximised": (torch.optim.Adam, {**ADAM, "maximize": True}, reference.adam),
+    "adamw": (torch.optim.AdamW, {**ADAM, "weight_decay": 0.1}, reference.adam),
+}
+
+
+def doubles(count: int) -> list[Examples]:
+    return [Examples(inputs=b.inputs.double(), targets=b.targets) for b in batches("dense", count)]
+
+
+def moved(hypernetwork: Any) -> Any:
+    """A hypernetwork away from its start, where the last layer's zeros would hide the others."""
+    with torch.no_grad():
+        for p, g in zip(hypernetwork.parameters(), _noise(hypernetwork), strict=True):
+            p += g
+    return hypernetwork.double()
+
+
+def _noise(module: nn.Module) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(7)
+    return [0.1 * torch.randn(p.shape, generator=generator) for p in module.parameters()]
+
+
+def trained(hypernetwork: Any, kind: Any, options: dict[str, Any], phi_rate: float):
+    model = net(spec=None).double()
+    recipe = lb.MetaGrad(
+        hypernetwork,
+        phi=lb.PhiTraining(learning_rate=phi_rate, optimizer="sgd", schedule="constant"),
+        parameters=("*",),
+    )
+    step_through(model, kind(model.parameters(), **options), doubles(STEPS), recipe)
+    return model, recipe
+
+
+@pytest.mark.parametrize("hypernetwork", HYPERNETWORKS)
+@pytest.mark.parametrize("case", CASES)
+def test_phi_and_weights_are_those_of_the_graph(hypernetwork, case):
+    kind, options, update = CASES[case]
+    model, recipe = trained(moved(HYPERNETWORKS[hypernetwork]()), kind, options, phi_rate=0.05)
+    m = moved(HYPERNETWORKS[hypernetwork]())
+    written = {**options, "decoupled": kind is torch.optim.AdamW}
+    expected = reference.run(net(spec=None).double(), m, doubles(STEPS + 1), update, written, 0.05)
+    # The reference commits an update when the next step's forward pass begins.
+    expected_phi = [p.clone() for p in m.parameters()]
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(p.detach(), expected.weights[name], rtol=1e-9, atol=1e-12)
+    last = expected.phi_gradients[-1]
+    for p, q, g in zip(recipe.hypernetwork.parameters(), expected_phi, last, strict=True):
+        torch.testing.assert_close(p.detach(), q + 0.05 * g, rtol=1e-9, atol=1e-12)
+        assert float(g.abs().max()) > 0
+
+
+def test_phi_learns_nothing_where_the_graph_is_cut():
+    m = moved(lb.MomentFC(4))
+    cut = reference.run(
+        net(spec=None).double(), m, doubles(3), reference.sgd, {"lr": 0.2}, phi_rate=0.05, cut=True
+    )
+    assert all(float(g.abs().max()) == 0 for each in cut.phi_gradients for g in each)
+
+
+def test_the_forward_pass_sees_the_new_direction():
+    """W in the forward pass of step t is W_{t-1} - lr M(g_{t-1}), not a direction older."""
+    model, recipe = net(spec=None), lb.MetaGrad(lb.MomentFC(), parameters=("*",))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    seen: list[Tensor] = []
+    given: list[Tensor] = []
+    model[0].register_forward_pre_hook(lambda m, _: seen.append(m.weight.detach().clone()))
+
+    class Watch:
+        def before_step(self, step: Step) -> None: ...
+
+        def on_gradients(self, step: Step) -> None:
+            given.append(model[0].weight.grad.clone())
+
+        def after_step(self, step: Step) -> None: ...
+
+    step_through(model, optimizer, batches("dense", 6), recipe, Watch())
+    for before, direction, after in zip(seen, given, seen[1:], strict=False):
+        assert torch.equal(before.add(direction, alpha=-0.5), after)
+
+
+def test_fc_grad_is_one_number_with_the_hypergradient():
+    """T4: M(g) = c g, and dL_t/dc = -lr <dL_t/dW_t, g_{t-1}>."""
+    m = lb.FCGrad(8, initial="paper", seed=3).double()
+    c = float(m.fc.layers[1].weight.detach() @ m.fc.layers[0].weight.detach())
+    assert m.measurements()["c"] == pytest.approx(c)
+    model = net(spec=None).double()
+    gradients: list[list[Tensor]] = []
+
+    class Watch:
+        def before_step(self, step: Step) -> None: ...
+
+        def on_gradients(self, step: Step) -> None:
+            gradients.append([p.grad.clone() for p in step.model.parameters()])
+
+        def after_step(self, step: Step) -> None: ...
+
+    recipe = lb.MetaGrad(m, phi=lb.PhiTraining(learning_rate=1.0, optimizer="sgd"), parameters=("*",))
+    w1, w2 = (layer.weight.detach().clone() for layer in m.fc.layers)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
+    step_through(model, optimizer, doubles(2), Watch(), recipe)
+    slope = -0.2 * sum(float((a * b).sum()) for a, b in zip(*gradients, strict=True))
+    torch.testing.assert_close(m.fc.layers[1].weight.detach(), w2 - slope * w1.t())
+    torch.testing.assert_close(m.fc.layers[0].weight.detach(), w1 - slope * w2.t())
+
+
+def test_relu_makes_two_numbers():
+    values = lb.FCGrad(8, activation="relu", initial="paper", seed=3).measurements()
+    assert values["c_positive"] != values["c_negative"]
+
+
+def test_the_collapsed_product_is_the_layers_one_after_another():
+    m = lb.MultiFC(8, 3, initial="paper").double()
+    x = torch.linspace(-2, 2, 9, dtype=torch.float64)
+    assert m.fc.is_one_matrix
+    y = x.unsqueeze(1)
+    for layer in m.fc.layers:
+        y = layer(y)
+    torch.testing.assert_close(m.fc(x), y.squeeze(1))
+
+
+def test_residual_refinement_takes_the_update_for_plain_descent():
+    """MetaQuant's: with momentum the derivative is -lr all the same; exact with nesterov it is -lr (1 + mu)."""
+    norms = {}
+    for refinement in ("exact", "residual"):
+        model = net(spec=None).double()
+        recipe = lb.MetaGrad(lb.FCGrad().double(), parameters=("*",), refinement=refinement)  # type: ignore[arg-type]
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.5, nesterov=True)
+        step_through(model, optimizer, doubles(2), recipe)
+        norms[refinement] = recipe.measurements()["phi_gradient_norm"]
+    assert norms["exact"] == pytest.approx(1.5 * norms["residual"], rel=1e-9)
+
+
+def test_residual_refinement_takes_any_optimiser():
+    model = net(spec=None)
+    recipe = lb.MetaGrad(lb.FCGrad(), parameters=("*",), refinement="residual")
+    step_through(model, torch.optim.RMSprop(model.parameters(), lr=1e-3), batches("dense", 3), recipe)
+    assert recipe.measurements()["phi_gradient_norm"] > 0
+
+
+def test_amsgrad_is_refused():
+    model = net(spec=None)
+    optimizer = torch.optim.Adam(model.parameters(), amsgrad=True)
+    with pytest.raises(ValueError, match="amsgrad=True"):
+        step_through(model, optimizer, batches("dense", 1), lb.MetaGrad(lb.FCGrad(), parameters=("*",)))
+
+
+@pytest.mark.parametrize("low", [lb.SGD, lb.Adam, lb.AdamW])
+def test_the_low_precision_optimisers_have_the_derivative_of_torchs(low):
+    """Without formats they are torch's, bit for bit, and so is phi."""
+    found = []
+    for kind in (low, getattr(torch.optim, low.__name__)):
+        model, recipe = net(), lb.MetaGrad(lb.MomentFC(4))
+        options = {"momentum": 0.9, "dampening": 0.5} if low is lb.SGD else {"weight_decay": 0.1}
+        step_through(model, kind(model.parameters(), lr=0.05, **options), batches("dense", 5), recipe)
+        found.append([p.detach().numpy().tobytes() for p in recipe.hypernetwork.parameters()])
+    assert found[0] == found[1]
