@@ -5,9 +5,8 @@
 
 Transfers are double buffered where the memory is. Events run one after the other, but for what the machine says of
 vector work beside the array (`overlap`), of element-wise work that is fused (`fusion`) and of results that leave as
-codes (`requantization`). A GEMM's compute cycles
-are those of `compute`, its tiles and traffic those of `mapping`, energies those of `energy`; all in closed form,
-nothing is simulated.
+codes (`requantization`). A GEMM's compute cycles are those of `compute`, its tiles and traffic those of `mapping`,
+energies those of `energy`; all in closed form, nothing is simulated.
 
 A GEMM that the array has no mode for runs on the vector unit. The peak rate that bounds it is the unit's; it uses
 none of the array's, so it adds to the time that `utilization` divides by and not to the ideal cycles.

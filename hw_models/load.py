@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from hw_models.expected import expected
 from hw_models.findings import Finding
 from hw_models.profile import HardwareProfile
 from hw_models.schema.fields import table_at
@@ -149,10 +150,12 @@ def _message(problem: Problem, key: str) -> str:
         return f"{key}: missing{_meaning(table, problem)}"
     if not problem.is_about_a_value:
         return f"{key}: {problem.reason}" if key else problem.reason
-    return f"{key} = {_written(problem.value)}: {problem.reason}{_meaning(table, problem)}"
+    wanted = expected(problem.root, problem.inner, problem.kind)
+    reason = wanted or f"{problem.reason}{_meaning(table, problem)}"
+    return f"{key} = {written(problem.value)}: {reason}"
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
     """A value as TOML writes it, where it writes it otherwise than Python."""
     return str(value).lower() if isinstance(value, bool) else repr(value)
 

@@ -4,17 +4,24 @@ A machine for inference scales, rounds and clips each sum as it leaves the accum
 activations as wide as the operands. Whether that may be done is no matter of the GEMM but of who reads its result: a
 quantiser alone, or also someone who needs the real number. PyTorch's training steps keep activations and gradients
 in float32, so that results leave there as they were summed. The trace tells: it is one of inference if it has no
-gradient GEMM and no update, and nothing in it is kept for a backward pass. In such a trace, of each GEMM with sums
-that are converted right behind it (`dequantize`),
+gradient GEMM and no update, and nothing in it is kept for a backward pass. In such a trace
+
+* codes of weights are there: weights do not change, so that they were made before the machine ran;
+
+and of each GEMM with sums that are converted right behind it (`dequantize`)
 
 * the results leave the accumulators as codes, `GemmEvent.result_bits`;
 * the conversion is a `requantize`, which sits on their way out and moves nothing by itself;
-* element-wise work up to the next GEMM reads and writes codes: its bytes, of float32, shrink by the widths;
-* the left operand of the next GEMM is not quantised again, nor is its scale looked for, if it is no wider than the
-  codes and has no scales of blocks: a machine for inference has fixed scales.
+* a bias is added there, before the sums are scaled: the bias is read, in float32, and the result makes no round trip;
+* element-wise work up to the next GEMM reads and writes codes: its bytes, of the format of activations, shrink by the
+  widths;
+* the left operand of the next GEMM, and the right one of a product of activations, is not quantised again if the
+  memories hold it as wide as the codes are. Codes of another width pass through a conversion, which reads them at
+  their width; the scale is not looked for, as a machine for inference has fixed ones. Operands with scales of blocks
+  are quantised as in training, but of the codes.
 
-All results are taken to leave so, those of the last layer too. Quantising the weights stays in the bill, as they are
-quantised where the trace says so. A GEMM whose sums are the result as they are, of floats, is left alone.
+All results are taken to leave so, those of the last layer too. What enters the first layer is quantised, as the trace
+says. A GEMM whose sums are the result as they are, of floats, is left alone.
 """
 
 from __future__ import annotations
@@ -23,10 +30,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from hw_models.compute.work import ceil_div
+from hw_models.operands import gemm_modes
 from hw_models.profile import HardwareProfile
-from lowbit_sim.trace import Event, GemmEvent, VectorEvent, WorkloadTrace
+from hw_models.schema.array import Mode
+from lowbit_sim.trace import Event, GemmEvent, Operand, VectorEvent, WorkloadTrace
 
 _FLOAT_BITS = 32
+_BIAS_BYTES = 4
 _ELEMENT_WISE = ("activation", "batch_norm", "pooling")
 
 #: The passes that make codes of a tensor; the last one of them ends it.
@@ -43,19 +53,29 @@ def _trains(event: Event) -> bool:
     return gradient or event.role == "update" or bool(event.kept_bytes)
 
 
-def requantized(trace: WorkloadTrace, profile: HardwareProfile) -> WorkloadTrace:
-    """The trace with results as codes; the trace itself where the machine does not make them, or must not."""
+def with_codes(gemm: GemmEvent, profile: HardwareProfile) -> GemmEvent:
+    """A forward GEMM by itself, whose sums are converted: with results as the codes that a machine makes of them."""
     bits = profile.arithmetic.result_bits
-    if bits is None or not requantizes(trace, profile):
+    return gemm if bits is None or bits >= gemm.outer_bits else replace(gemm, result_bits=bits)
+
+
+def requantized(trace: WorkloadTrace, profile: HardwareProfile) -> WorkloadTrace:
+    """The trace with results as codes; the trace itself where the machine does not make them, or must not.
+
+    Raises:
+        UnsupportedOperandError: A GEMM whose operands the machine can't multiply or hold.
+    """
+    if not requantizes(trace, profile):
         return trace
     events: list[Event] = []
     before: GemmEvent | None = None
-    for work, gemm in _runs(trace.events):
-        events += work if before is None else _behind(before, work, gemm, bits)
+    for made, gemm in _runs(trace.events):
+        work = [e for e in made if e.parameter != "weight"]
+        events += work if before is None else _behind(before, work, gemm, profile)
         before = gemm
         if gemm is not None:
             events.append(gemm)
-    return WorkloadTrace(_with_results(events, bits))
+    return WorkloadTrace(_with_results(events, profile))
 
 
 def _runs(events: Sequence[Event]) -> Iterator[tuple[list[VectorEvent], GemmEvent | None]]:
@@ -71,30 +91,56 @@ def _runs(events: Sequence[Event]) -> Iterator[tuple[list[VectorEvent], GemmEven
 
 
 def _behind(
-    before: GemmEvent, work: list[VectorEvent], after: GemmEvent | None, bits: int
+    before: GemmEvent, work: list[VectorEvent], after: GemmEvent | None, profile: HardwareProfile
 ) -> list[VectorEvent]:
     """The work between two GEMMs, if codes go from the first one to the second."""
-    if not work or not _converts(work[0], before, bits):
+    if not work or not _converts(work[0], before, profile):
         return work
     conversion, *rest = work
-    again = _passes_over_codes(rest, after, bits)
-    out = [replace(conversion, kind="requantize", read_bytes=0, write_bytes=0)]
-    return out + [_on_codes(e, bits) for e in rest if not any(e is pass_ for pass_ in again)]
+    bias = 0
+    if rest and rest[0].parameter == "bias":
+        bias = before.count * before.N * _BIAS_BYTES
+        del rest[0]
+    needless = _needless(rest, after, profile)
+    out = [replace(conversion, kind="requantize", read_bytes=bias, write_bytes=0)]
+    return out + [_on_codes(e, profile) for e in rest if not any(e is each for each in needless)]
 
 
-def _converts(event: VectorEvent, gemm: GemmEvent, bits: int) -> bool:
+def _converts(event: VectorEvent, gemm: GemmEvent, profile: HardwareProfile) -> bool:
     """Whether an event converts a GEMM's sums, which are wider than the codes."""
     results = gemm.count * gemm.M * gemm.N
-    return event.kind == "dequantize" and event.elements == results and bits < gemm.outer_bits
+    return event.kind == "dequantize" and event.elements == results and with_codes(gemm, profile) is not gemm
 
 
-def _passes_over_codes(
-    work: Sequence[VectorEvent], gemm: GemmEvent | None, bits: int
+def _needless(
+    work: Sequence[VectorEvent], gemm: GemmEvent | None, profile: HardwareProfile
 ) -> Sequence[VectorEvent]:
-    """The passes that quantise a GEMM's left operand, which is there as codes."""
-    if gemm is None or gemm.lhs.bits > bits or gemm.lhs.block:
+    """Of the passes that quantise a GEMM's operands those that codes do without."""
+    if gemm is None:
         return ()
-    elements = _left_elements(gemm)
+    left = _passes_over(_left_elements(gemm), work)
+    later = work[work.index(left[-1]) + 1 :] if left else work
+    right = _passes_over(gemm.count * gemm.N * gemm.K, later)
+    held = gemm_modes(gemm, profile) or (None, None)
+    return [
+        *_needless_passes(left, gemm.lhs, held[0], profile),
+        *_needless_passes(right, gemm.rhs, held[1], profile),
+    ]
+
+
+def _needless_passes(
+    passes: Sequence[VectorEvent], operand: Operand, held: Mode | None, profile: HardwareProfile
+) -> Sequence[VectorEvent]:
+    """Of the passes that quantise an operand, which a mode holds in its width, those that codes do without."""
+    if operand.block:
+        return ()
+    if profile.arithmetic.result_bits == (operand.bits if held is None else held.operand_bits):
+        return passes
+    return [event for event in passes if event.kind == "scale_reduction"]
+
+
+def _passes_over(elements: int, work: Sequence[VectorEvent]) -> Sequence[VectorEvent]:
+    """The first passes that make codes of a tensor of a size; none if there is no such tensor."""
     passes: list[VectorEvent] = []
     for event in work:
         if event.kind in _QUANTIZING and event.elements == elements:
@@ -112,21 +158,29 @@ def _left_elements(gemm: GemmEvent) -> int:
     return conv.batch * conv.in_channels * conv.in_height * conv.in_width
 
 
-def _on_codes(event: VectorEvent, bits: int) -> VectorEvent:
-    if event.kind not in _ELEMENT_WISE:
+def _on_codes(event: VectorEvent, profile: HardwareProfile) -> VectorEvent:
+    """Work on activations with codes in their place; what quantising writes is codes already."""
+    if event.kind not in (*_ELEMENT_WISE, *_QUANTIZING):
         return event
-    return replace(
-        event,
-        read_bytes=ceil_div(event.read_bytes * bits, _FLOAT_BITS),
-        write_bytes=ceil_div(event.write_bytes * bits, _FLOAT_BITS),
-    )
+    read = _as_codes(event.read_bytes, profile)
+    if event.kind in _QUANTIZING:
+        return replace(event, read_bytes=read)
+    return replace(event, read_bytes=read, write_bytes=_as_codes(event.write_bytes, profile))
 
 
-def _with_results(events: Sequence[Event], bits: int) -> list[Event]:
+def _as_codes(size: int, profile: HardwareProfile) -> int:
+    """Bytes of codes in the place of so many bytes of activations."""
+    spec = profile.activation_spec()
+    stored = None if spec is None else spec.output
+    wide = _FLOAT_BITS if stored is None else stored.element_format.bits
+    return ceil_div(size * (profile.arithmetic.result_bits or wide), wide)
+
+
+def _with_results(events: Sequence[Event], profile: HardwareProfile) -> list[Event]:
     """The events, in which a GEMM with a `requantize` right behind it has codes as results."""
     following = [*events[1:], None]
     return [
-        replace(event, result_bits=bits)
+        with_codes(event, profile)
         if isinstance(event, GemmEvent) and isinstance(after, VectorEvent) and after.kind == "requantize"
         else event
         for event, after in zip(events, following, strict=True)

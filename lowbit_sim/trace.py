@@ -32,6 +32,9 @@ ROLES: tuple[Role, ...] = ("output", "grad_input", "grad_weight", "update", "ove
 #: What of an event's work the backward pass reads again; "marks" are a mask or indices.
 Keeps = Literal["", "operand", "result", "marks"]
 
+#: The parameter of its layer that vector work is on.
+Parameter = Literal["", "weight", "bias"]
+
 #: The kinds of vector work an event may name.
 VECTOR_KINDS = (
     "quantize",
@@ -160,6 +163,8 @@ class VectorEvent:
         kept_bytes: Bytes that it leaves in memory until the backward pass has read them.
         keeps: What the backward pass will read of it: its "operand", its "result", or "marks" (a mask, indices); ""
             for nothing. The bytes may have been counted before, by another event that keeps the same tensor.
+        parameter: The parameter that it is on: "weight" where codes are made of a layer's weight, "bias" where its
+            bias is added to a result; "" where it is on tensors that are new in every pass.
         parameter_bytes: Of an update, the bytes of the weights that it changes, as they are stored.
         gradient_bytes: Of an update, the bytes of their gradients, all of which are there when it starts.
         state_bytes: Of an update, the bytes of the optimiser's state (momentum, moments) between steps.
@@ -177,6 +182,7 @@ class VectorEvent:
     copies: int = 0
     kept_bytes: int = 0
     keeps: Keeps = ""
+    parameter: Parameter = ""
     parameter_bytes: int = 0
     gradient_bytes: int = 0
     state_bytes: int = 0

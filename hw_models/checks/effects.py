@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 from hw_models.checks.numerics import unit_key
 from hw_models.checks.remark import Remark
+from hw_models.operands import UnsupportedOperandError, gemm_modes
 from hw_models.profile import HardwareProfile
 from hw_models.schema.array import SYSTOLIC
+from hw_models.spec_event import spec_event
 from lowbit_sim.arith.mac import MacUnit
 from lowbit_sim.config.layer_tables import GEMM_ROLES
 
@@ -43,7 +45,7 @@ def check_effects(profile: HardwareProfile) -> Iterator[Remark]:
 
 
 def _result_bits(profile: HardwareProfile) -> Iterator[Remark]:
-    """Codes of results no narrower than the sums that they are made of."""
+    """Codes of results no narrower than the sums that they are made of, or of another width than the next operand."""
     bits, spec = profile.arithmetic.result_bits, profile.gemm_spec("output")
     if bits is None or spec is None or not isinstance(spec.mac, MacUnit):
         return
@@ -53,6 +55,24 @@ def _result_bits(profile: HardwareProfile) -> Iterator[Remark]:
             message=f"has no effect: the sums of the output GEMM have {spec.mac.result_bits} bits; give the width "
             "of a code, or leave it out",
         )
+        return
+    held = _held_bits(profile)
+    if held is not None and held != bits:
+        yield Remark(
+            location=("arithmetic", "result_bits"),
+            message=f"codes of {bits} bits, where the output GEMM reads {held}: each result is converted by a pass "
+            f"of its own before the next GEMM; give {held}",
+        )
+
+
+def _held_bits(profile: HardwareProfile) -> int | None:
+    """The width in which the memories hold the output GEMM's left operand; None where its blocks share scales."""
+    event = spec_event(profile.gemm_spec("output"), "output", 1, 1, 1)
+    try:
+        modes = gemm_modes(event, profile)
+    except UnsupportedOperandError:  # a remark of its own
+        return None
+    return None if event.lhs.block else event.lhs.bits if modes is None else modes[0].operand_bits
 
 
 def _outer_accumulator(profile: HardwareProfile) -> Iterator[Remark]:

@@ -8,16 +8,17 @@ file's; the source of a changed number becomes "assumption: set by an override",
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from hw_models.load import ProfileError
+from hw_models.expected import HOPELESS, expected
+from hw_models.load import ProfileError, written
 from hw_models.profile import HardwareProfile
 from hw_models.schema.base import Sourced
 from hw_models.schema.memory import OffChip, OnChip
-from lowbit_sim.config.tables import KeyedError
+from lowbit_sim.config.problems import Problem, problems
 from lowbit_sim.numerics.suggest import unknown
 
 SOURCE = "assumption: set by an override"
@@ -26,6 +27,10 @@ _CAPACITY_UNITS = {"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 
 #: A tree of changes: what stands at a key, or the changes below it.
 _Tree = dict[str, Any]
+
+
+class ValueKindError(ProfileError):
+    """A value that no machine has at its key: a text for a number, a fraction for a count, an unknown choice."""
 
 
 def with_overrides(profile: HardwareProfile, overrides: Mapping[str, object]) -> HardwareProfile:
@@ -37,6 +42,7 @@ def with_overrides(profile: HardwareProfile, overrides: Mapping[str, object]) ->
 
     Raises:
         ProfileError: A key that the profile lacks, or values that make no valid profile.
+        ValueKindError: Values that are not of their keys' kinds, whatever the others are.
     """
     tree: _Tree = {}
     for key, value in overrides.items():
@@ -51,6 +57,21 @@ def check_key(profile: HardwareProfile, key: str) -> None:
     table = _at(profile, path[:-1], key)
     if not _is_capacity(table, path[-1]):
         _at(profile, path, key)
+
+
+def check_values(profile: HardwareProfile, key: str, values: Iterable[object]) -> None:
+    """Raise ValueKindError for values that are not of a key's kind; those that are may still make no valid profile.
+
+    Numbers and truth values are of a kind together, so that one of each type is tried.
+    """
+    tried = {value if isinstance(value, str) else type(value): value for value in values}
+    for value in tried.values():
+        try:
+            with_overrides(profile, {key: value})
+        except ValueKindError:
+            raise
+        except ProfileError:
+            continue  # with values of other keys it may be valid
 
 
 def _is_capacity(table: object, key: str) -> bool:
@@ -68,7 +89,7 @@ def _resolved(profile: HardwareProfile, key: str, value: object) -> tuple[tuple[
 
 def _bytes(value: object, unit: str, key: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ProfileError(f"{key} = {value!r}: a capacity is a number of {unit}")
+        raise ValueKindError(f"{key} = {written(value)}: a capacity is a number of {unit}")
     size = value * _CAPACITY_UNITS[unit]
     if size != int(size):
         raise ProfileError(f"{key} = {value!r}: a capacity is a whole number of bytes, got {size}")
@@ -144,7 +165,9 @@ def _rebuilt(node: Any, change: Any, path: tuple[str, ...]) -> Any:
     try:
         return type(node).model_validate(table)
     except ValidationError as error:
-        raise ProfileError("\n".join(_message(dict(e), path) for e in error.errors())) from None
+        found = list(problems(error, type(node), path))
+        refusal = ValueKindError if any(p.kind in HOPELESS for p in found) else ProfileError
+        raise refusal("\n".join(map(_message, found))) from None
 
 
 def _has_no_checks(table: BaseModel) -> bool:
@@ -153,11 +176,8 @@ def _has_no_checks(table: BaseModel) -> bool:
     return not checks.model_validators and not checks.field_validators
 
 
-def _message(error: dict[str, Any], path: tuple[str, ...]) -> str:
-    cause = error["ctx"]["error"] if error["type"] == "value_error" else None
-    inside = cause.key if isinstance(cause, KeyedError) else ()
-    key = ".".join(map(str, (*path, *error["loc"], *inside)))
-    # A check of ours carries its own words; pydantic would put "Value error" in front of them.
-    reason = error["msg"] if cause is None else str(cause)
-    shown = "" if isinstance(error["input"], dict | BaseModel) else f" = {error['input']!r}"
+def _message(problem: Problem) -> str:
+    key = ".".join(map(str, problem.location))
+    reason = expected(problem.root, problem.inner, problem.kind) or problem.reason
+    shown = f" = {written(problem.value)}" if problem.is_about_a_value else ""
     return f"{key}{shown}: {reason}" if key else reason

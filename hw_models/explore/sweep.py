@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from hw_models.area import array_area_mm2
 from hw_models.explore.axis import Axis, Settings, grid
-from hw_models.explore.overrides import check_key, with_overrides
+from hw_models.explore.overrides import check_key, check_values, with_overrides
 from hw_models.explore.total import CondensedTrace, condensed, total_cost, total_notes
 from hw_models.load import ProfileError
 from hw_models.mapping.search import Objective
@@ -95,7 +95,8 @@ def sweep(
         The points in the order of `grid`.
 
     Raises:
-        ProfileError: A key that the profile lacks, or numerics swept over a trace that has its own.
+        ProfileError: A key that the profile lacks, values that are not of its kind, or numerics swept over a trace
+            that has its own.
     """
     settings = grid(axes)
     for axis in axes:
@@ -104,6 +105,7 @@ def sweep(
             raise ProfileError(
                 f"{axis.key}: a trace has its numerics already; give a function that makes the trace for a machine"
             )
+        check_values(profile, axis.key, axis.values)
     pricer = _Pricer(
         profile=profile,
         traces=_traces(workload, profile, settings),

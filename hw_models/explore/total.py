@@ -65,7 +65,7 @@ def _anywhere(event: Event) -> Event:
     """The event without what does not change its cost: where it ran, and what was counted in it."""
     if isinstance(event, GemmEvent):
         return replace(event, layer="", additions=0, overflows=0, backend="")
-    return replace(event, layer="", role="overhead", clipped=None, underflowed=None)
+    return replace(event, layer="", role="overhead", clipped=None, underflowed=None, parameter="")
 
 
 def _numerics(event: Event) -> tuple[object, ...]:

@@ -34,7 +34,7 @@ from hw_models.mapping.traffic import Traffic
 from hw_models.profile import HardwareProfile
 from hw_models.schema.array import Mode
 from lowbit_sim.numerics.suggest import unknown
-from lowbit_sim.trace import GemmEvent
+from lowbit_sim.trace import GemmEvent, Operand
 
 Objective = Literal["cycles", "energy", "edp"]
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
@@ -114,7 +114,9 @@ def problems_of(
     """
     inserted = convolution_of(event).inserted if profile.array.skips_zeros else 1
     region = region_of(event)
-    (lhs, rhs, sums, finished), units = _widths(event, lhs_bits, rhs_bits)
+    (lhs, rhs, sums, finished), units = _widths(
+        lhs_bits, rhs_bits, event.lhs, event.rhs, event.outer_bits, event.result_bits or event.outer_bits
+    )
     return [
         Problem(
             sizes=(event.M, event.N, event.K),
@@ -130,17 +132,20 @@ def problems_of(
     ]
 
 
-def _widths(event: GemmEvent, lhs_bits: int, rhs_bits: int) -> tuple[tuple[int, int, int, int], int]:
+@lru_cache(maxsize=1 << 10)
+def _widths(
+    lhs_bits: int, rhs_bits: int, lhs: Operand, rhs: Operand, sum_bits: int, result_bits: int
+) -> tuple[tuple[int, int, int, int], int]:
     """Widths of lhs, rhs, sums and finished results in units, and the units in a bit that make all of them whole."""
     exact = [
-        lhs_bits + scale_share(event.lhs),
-        rhs_bits + scale_share(event.rhs),
-        Fraction(event.outer_bits),
-        Fraction(event.result_bits or event.outer_bits),
+        lhs_bits + scale_share(lhs),
+        rhs_bits + scale_share(rhs),
+        Fraction(sum_bits),
+        Fraction(result_bits),
     ]
     units = lcm(*(width.denominator for width in exact))
-    lhs, rhs, sums, finished = (int(width * units) for width in exact)
-    return (lhs, rhs, sums, finished), units
+    left, right, sums, finished = (int(width * units) for width in exact)
+    return (left, right, sums, finished), units
 
 
 @lru_cache(maxsize=1 << 12)

@@ -56,7 +56,7 @@ def values_of(field: FieldInfo) -> str:
     limits = [
         f"{sign} {limit:g}"
         for part in (*field.metadata, *_metadata(field.annotation))
-        for name, sign in (("gt", ">"), ("ge", ">="), ("le", "<="))
+        for name, sign in (("gt", ">"), ("ge", ">="), ("lt", "<"), ("le", "<="))
         if (limit := getattr(part, name, None)) is not None
     ]
     return " ".join([word, " and ".join(limits)]).strip() if word in ("integer", "number") else word

@@ -87,13 +87,20 @@ def _limit(point: Point) -> str:
 
 
 def _statistics_rows(groups: Mapping[tuple[str, ...], Sequence[Point]]) -> list[list[str]]:
-    return [[*key, *_cells(statistics(points), points)] for key, points in groups.items()]
+    """A row of errors for each group, and one of limits where it has any."""
+    rows = []
+    for key, points in groups.items():
+        limits = [point for point in points if point.limit]
+        found = statistics(points)
+        if found is not None:
+            rows.append([*key, *_cells(found)])
+        if limits:
+            kept = sum(point.keeps_limit for point in limits)
+            rows.append([*key, str(len(limits)), f"{kept} of {len(limits)} limits kept", "", ""])
+    return rows
 
 
-def _cells(found: Statistics | None, points: Sequence[Point]) -> list[str]:
-    if found is None:
-        kept = sum(point.keeps_limit for point in points)
-        return [str(len(points)), f"{kept} limits kept", "", ""]
+def _cells(found: Statistics) -> list[str]:
     return [
         str(found.points),
         str(found.exact),

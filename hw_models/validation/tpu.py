@@ -13,16 +13,15 @@ unified buffer, so that the port's time is taken for what the mapping moves of t
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hw_models.gemm_cost import gemm_cost
 from hw_models.load import load
 from hw_models.mapping.search import Mapping
 from hw_models.profile import HardwareProfile
-from hw_models.spec_event import spec_event
+from hw_models.requantization import requantized
 from hw_models.validation.data_files import silicon_rows
 from hw_models.validation.table import Point
-from lowbit_sim.trace import GemmEvent
+from hw_models.workloads.layer import Layer, forward_events
+from lowbit_sim.trace import GemmEvent, WorkloadTrace
 
 SOURCE = "Jouppi et al., ISCA 2017"
 
@@ -33,9 +32,10 @@ LSTM1_BATCH = 96
 
 
 def _event(profile: HardwareProfile, M: int, N: int, K: int) -> GemmEvent:
-    """A GEMM in the machine's own numerics, with results as the codes that it makes of them."""
-    event = spec_event(profile.gemm_spec("output"), "output", M, N, K)
-    return replace(event, result_bits=profile.arithmetic.result_bits or 0)
+    """The GEMM of a layer that the machine runs forward, as an estimate prices it."""
+    layer = Layer(name="", M=M, N=N, K=K)
+    (event,) = requantized(WorkloadTrace(forward_events(layer, profile.op_spec())), profile).gemms
+    return event
 
 
 def _mapping(event: GemmEvent, profile: HardwareProfile) -> Mapping:

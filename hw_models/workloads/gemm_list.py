@@ -22,7 +22,9 @@ from hw_models.workloads.errors import WorkloadError
 from hw_models.workloads.layer import Layer, gemm_events
 from hw_models.workloads.rows import Row
 from hw_models.workloads.step import step_trace
+from hw_models.workloads.stored import Stored, between_layers
 from lowbit_sim.arith.spec import GemmSpec, OpSpec
+from lowbit_sim.config.elementwise_config import ElementwiseSpec
 from lowbit_sim.numerics.catalog import parse_format
 from lowbit_sim.numerics.suggest import unknown
 from lowbit_sim.quant.quantizer import Quantizer
@@ -129,7 +131,13 @@ def _entry(where: str, values: dict[str, Any]) -> Entry:
     return Entry(where=where, layer=layer, role=role, formats=formats)
 
 
-def gemm_list_trace(entries: Sequence[Entry], spec: OpSpec | None, *, training: bool) -> WorkloadTrace:
+def gemm_list_trace(
+    entries: Sequence[Entry],
+    spec: OpSpec | None,
+    *,
+    training: bool,
+    activations: ElementwiseSpec | None = None,
+) -> WorkloadTrace:
     """The GEMMs of a list with the work around them.
 
     Args:
@@ -137,6 +145,7 @@ def gemm_list_trace(entries: Sequence[Entry], spec: OpSpec | None, *, training: 
         spec: The numerics; None for native float32.
         training: Whether each GEMM is a layer's forward one, from which its training step is derived, with the
             gradients of input and weight. Without, each is one GEMM of its own role.
+        activations: The formats of the tensors between layers; None for float32.
 
     Raises:
         WorkloadError: Roles or formats of single GEMMs in a list that is trained, or formats that can't be.
@@ -148,13 +157,26 @@ def gemm_list_trace(entries: Sequence[Entry], spec: OpSpec | None, *, training: 
                     f"{entry.where}: a training step is derived from forward GEMMs in the machine's numerics: leave "
                     "out role, lhs and rhs, or price the GEMMs as they are, without training (--forward-only)"
                 )
-        return step_trace([entry.layer for entry in entries], spec, training=True)
+        return step_trace([entry.layer for entry in entries], spec, training=True, activations=activations)
     trace = WorkloadTrace()
     for entry in entries:
         role = entry.role or "output"
         gemm: GemmSpec | None = getattr(spec, role) if spec is not None else None
-        trace.events += gemm_events(entry.layer, role, _with_formats(gemm, entry))
+        layer = _stored(entry.layer, role, activations)
+        trace.events += gemm_events(layer, role, _with_formats(gemm, entry))
     return trace
+
+
+def _stored(layer: Layer, role: Role, activations: ElementwiseSpec | None) -> Layer:
+    """A layer that is one GEMM of a role, with its factors and its result in their formats."""
+    around = between_layers(activations, image=False)
+    match role:
+        case "output":
+            return replace(layer, stored=Stored(x=around.x, y=around.y))
+        case "grad_input":
+            return replace(layer, stored=Stored(x=around.g, y=around.dx))
+        case _:  # g times x: both are activations, the result is a parameter's gradient
+            return replace(layer, stored=Stored(x=around.g), weights=False)
 
 
 def _with_formats(gemm: GemmSpec | None, entry: Entry) -> GemmSpec | None:

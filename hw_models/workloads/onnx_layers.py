@@ -98,7 +98,13 @@ def pass_of(node: Node, graph: Graph) -> Pass | None:
         work = "linear"  # a gradient is summed over the axes that were broadcast
     drawn = elements * DECISION_BITS if node.operator == "Dropout" else 0
     return Pass(
-        name=node.name, kind=kind, work=work, inputs=inputs or [0], output=elements, random_bits=drawn
+        name=node.name,
+        kind=kind,
+        work=work,
+        inputs=inputs or [0],
+        output=elements,
+        random_bits=drawn,
+        sign=node.operator == "Relu",
     )
 
 

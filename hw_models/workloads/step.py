@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hw_models.workloads.layer import FLOAT_BYTES, Layer, backward_events, forward_events
+from hw_models.workloads.stored import between_layers
 from lowbit_sim.arith.spec import OpSpec
+from lowbit_sim.config.elementwise_config import ElementwiseSpec
 from lowbit_sim.trace import VectorEvent, WorkloadTrace
 
 
-def step_trace(layers: Sequence[Layer], spec: OpSpec | None, *, training: bool) -> WorkloadTrace:
+def step_trace(
+    layers: Sequence[Layer],
+    spec: OpSpec | None,
+    *,
+    training: bool,
+    activations: ElementwiseSpec | None = None,
+) -> WorkloadTrace:
     """The layers one after another, and in training back again and the update of their weights.
 
     The update is that of stochastic gradient descent with momentum, in float32.
@@ -18,7 +27,10 @@ def step_trace(layers: Sequence[Layer], spec: OpSpec | None, *, training: bool) 
         layers: In the order of the forward pass.
         spec: The numerics of every layer; None for native float32.
         training: Whether a training step follows the forward pass.
+        activations: The formats of the tensors between layers; None for float32. The input of a layer without an
+            input gradient is the model's own, in float32.
     """
+    layers = [replace(e, stored=between_layers(activations, image=not e.input_gradient)) for e in layers]
     trace = WorkloadTrace()
     for layer in layers:
         trace.events += forward_events(layer, spec, training=training)

@@ -14,6 +14,8 @@ from lowbit_sim.cli.estimate_options import OBJECTIVES
 
 EXAMPLE = """lowbit-sim estimate --profile tpu_v1 --model resnet20 --batch 128
 
+Inference: lowbit-sim estimate --profile tpu_v1 --model resnet20 --forward-only
+
 Sweep: lowbit-sim estimate --profile edge_npu --gemm 512,512,512 --sweep array.rows=8,16,32 --csv sweep.csv"""
 
 _what, _how, _output, _training = (
@@ -26,7 +28,9 @@ def estimate(
     profile: Annotated[
         str | None, typer.Option(metavar="NAME|FILE", help="The machine; may be left out with --record.")
     ] = None,
-    model: Annotated[str | None, _what(metavar="NAME", help="A training step of this model.")] = None,
+    model: Annotated[
+        str | None, _what(metavar="NAME", help="A training step of this model, or its inference.")
+    ] = None,
     gemm: Annotated[str | None, _what(metavar="M,N,K", help="One GEMM.")] = None,
     workload: Annotated[
         Path | None,
@@ -35,10 +39,15 @@ def estimate(
             help="A file's layers: ONNX (.onnx), SCALE-Sim topology or list of GEMMs (.csv, .toml).",
         ),
     ] = None,
-    forward_only: Annotated[bool, _what("--forward-only", help="Of a file, no backward pass.")] = False,
+    forward_only: Annotated[
+        bool,
+        _what("--forward-only", help="Inference in place of training: no backward pass, fixed batch norms."),
+    ] = False,
     batch: Annotated[
         int | None,
-        _what(metavar="N", help="Images in a model's step (32), or that a file's layers run at once."),
+        _what(
+            metavar="N", help="Images that a model takes at once (32), or that a file's layers run at once."
+        ),
     ] = None,
     data_shape: Annotated[
         str | None,
@@ -99,7 +108,7 @@ def estimate(
         ),
     ] = None,
 ) -> None:
-    """Price a model's training step, a GEMM or a file's layers on a machine, or on many.
+    """Price a model's training step or inference, a GEMM or a file's layers on a machine, or on many.
 
     Energy is given as its nominal value and as the range that published figures leave open.
     """

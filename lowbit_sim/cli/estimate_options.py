@@ -20,7 +20,7 @@ SOURCES = {"--model": "NAME", "--gemm": "M,N,K", "--workload": "FILE", "--record
 _GOES_WITH = {
     "--data-shape": ("--model",),
     "--classes": ("--model",),
-    "--forward-only": ("--workload",),
+    "--forward-only": ("--model", "--workload"),
     "--batch": ("--model", "--workload"),
     "--format": ("--model", "--gemm", "--workload"),
     "--sweep": ("--model", "--gemm", "--workload"),

@@ -72,7 +72,12 @@ def _source(what: str, options: Options) -> WorkloadSource:
         )
     shape = None if options.data_shape is None else three(options.data_shape, "--data-shape C,H,W")
     return workload_source.model(
-        str(options.model), options.format, batch=options.batch, shape=shape, classes=options.classes
+        str(options.model),
+        options.format,
+        batch=options.batch,
+        shape=shape,
+        classes=options.classes,
+        training=not options.forward_only,
     )
 
 

@@ -10,6 +10,8 @@ Reading the bias itself, one number for each channel, is not counted, and nothin
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -37,7 +39,8 @@ def add_bias(y: Tensor, bias: Tensor | None, axes: int, layer: str) -> Tensor:
 
 def _bill(added: Tensor, bias: Tensor, layer: str) -> None:
     elements = added.numel()
-    forward = _addition(elements, elements * FLOAT_BYTES, elements * FLOAT_BYTES, layer)
+    addition = _addition(elements, elements * FLOAT_BYTES, elements * FLOAT_BYTES, layer)
+    forward = replace(addition, parameter="bias")
     emit(forward)
     wrote(Written(forward), added)
     if added.requires_grad and bias.requires_grad:

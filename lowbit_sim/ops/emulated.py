@@ -35,6 +35,10 @@ def emulated(x: Tensor, weight: Tensor, layout: Contraction, spec: OpSpec, at: C
         ValueError: A scale that varies along a GEMM's reduction.
         NotANumberError: NaN in an operand.
     """
+    if (
+        not torch.is_grad_enabled()
+    ):  # torch.autograd.Function can't tell: nothing is kept for a backward pass then
+        x, weight = x.detach(), weight.detach()
     # Autocast would run native GEMMs in bfloat16; the numerics are the spec's alone.
     with no_autocast(x.device):
         y = _Emulated.apply(x.to(torch.float32), weight.to(torch.float32), layout, spec, at)

@@ -20,16 +20,21 @@ from lowbit_sim.quant.scaling import FixedScale
 from lowbit_sim.trace import GemmEvent, Operand, Role, VectorEvent, emit, recording
 
 
-def emit_transform(real: dict[Side, list[Tensor]], at: CallSite) -> None:
-    """Put the transform of both operands on record."""
+def emit_transform(real: dict[Side, list[Tensor]], role: Role, at: CallSite) -> None:
+    """Put the transform of both operands of a role's GEMM on record."""
     if not recording():
         return
-    for matrices in real.values():
+    for side, matrices in real.items():
         elements = sum(m.numel() for m in matrices)
         size = elements * FLOAT_BYTES
         emit(
             VectorEvent(
-                kind="transform", elements=elements, read_bytes=size, write_bytes=size, layer=at.layer
+                kind="transform",
+                elements=elements,
+                read_bytes=size,
+                write_bytes=size,
+                layer=at.layer,
+                parameter=at.parameter(role, side),
             )
         )
 

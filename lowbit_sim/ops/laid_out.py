@@ -61,7 +61,7 @@ def lay_out(
         transformed = [spec.transform.forward(a, b) for a, b in zip(real["lhs"], real["rhs"], strict=True)]
         real = {"lhs": [t[0] for t in transformed], "rhs": [t[1] for t in transformed]}
         undo = [t[2] for t in transformed]
-        emit_transform(real, at)
+        emit_transform(real, role, at)
     for side, operand in both:
         if operand.real is not None:
             passed = _passed(layout, role, side, spec, real[side], operand.real)

@@ -24,7 +24,7 @@ from lowbit_sim.ops.tally import GemmTally, Tallies
 from lowbit_sim.quant.qtensor import QTensor
 from lowbit_sim.quant.quantizer import NotANumberError, Quantizer
 from lowbit_sim.quant.scaling import ScaleState
-from lowbit_sim.trace import Role, recording
+from lowbit_sim.trace import Parameter, Role, recording
 
 #: Each operand of each GEMM draws its own random bits, and so does each stochastic accumulator. A further sample of
 #: an operand adds `SAMPLE_STRIDE`, a further operator of the same layer `PART_STRIDE`.
@@ -103,6 +103,10 @@ class CallSite:
         """The role, after the operator's name where the layer has several."""
         return f"{self.slot}.{role}" if self.slot else role
 
+    def parameter(self, role: Role, side: Side) -> Parameter:
+        """The parameter that an operand is: "weight", or "" for an activation or a gradient."""
+        return "weight" if TENSORS[role, side] == "weight" and not self.activations else ""
+
     def operator(self, part: int, name: str) -> CallSite:
         """Where one of several operators of this one runs; events and messages call it "layer#name".
 
@@ -175,7 +179,8 @@ def quantize_operand(
             at.tally(role).add_operand(side, counts)
         if recording():
             passed = passed or Passed(elements=x.numel(), bits=element_bits(x))
-            emit_quantize(passed, quantized, quantizer, at.layer, counts, scale_known)
+            parameter = at.parameter(role, side)
+            emit_quantize(passed, quantized, quantizer, at.layer, counts, scale_known, parameter)
     return quantized
 
 

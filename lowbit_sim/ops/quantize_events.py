@@ -10,7 +10,7 @@ from lowbit_sim.ops.counts import OperandCounts
 from lowbit_sim.quant.qtensor import QTensor
 from lowbit_sim.quant.quantizer import Quantizer
 from lowbit_sim.quant.scaling import reduces
-from lowbit_sim.trace import VectorEvent, emit
+from lowbit_sim.trace import Parameter, VectorEvent, emit
 
 FLOAT_BYTES = 4
 
@@ -37,6 +37,7 @@ def emit_quantize(
     layer: str,
     counts: OperandCounts | None = None,
     scale_known: bool = False,
+    parameter: Parameter = "",
 ) -> None:
     """Put a quantisation on record: the reduction for its scale, its random bits and the conversion.
 
@@ -47,6 +48,7 @@ def emit_quantize(
         layer: Module path.
         counts: What was clipped and underflowed, copies included.
         scale_known: Whether no pass for the scale goes on record.
+        parameter: "weight" if the tensor is a layer's weight.
     """
     elements = passed.elements
 
@@ -64,6 +66,7 @@ def emit_quantize(
                 random_bits=random_bits,
                 clipped=None if counts is None else counts.clipped,
                 underflowed=None if counts is None else counts.underflowed,
+                parameter=parameter,
             )
         )
 

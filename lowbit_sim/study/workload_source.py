@@ -1,4 +1,4 @@
-"""What `estimate` can price: a model's training step, one GEMM, or the layers of a file.
+"""What `estimate` can price: a model's training step or inference, one GEMM, or the layers of a file.
 
 A source makes its trace for a machine, because a machine's own numerics decide what runs.
 """
@@ -42,7 +42,9 @@ def gemm(sizes: tuple[int, int, int], format: str | None) -> WorkloadSource:
     rows, columns, reduction = sizes
     return WorkloadSource(
         title=f"GEMM {rows},{columns},{reduction}",
-        trace=lambda machine: price.gemm_trace(rows, columns, reduction, price.machine_spec(machine, format)),
+        trace=lambda machine: price.gemm_trace(
+            rows, columns, reduction, price.machine_spec(machine, format), machine
+        ),
     )
 
 
@@ -53,8 +55,9 @@ def file(path: Path, format: str | None, *, training: bool, batch: int | None) -
 
     def trace(machine: hw_models.HardwareProfile) -> WorkloadTrace:
         spec = price.machine_spec(machine, format)
+        activations = price.machine_activations(machine, format)
         try:
-            return read_workload(path, spec=spec, training=training, batch=batch)
+            return read_workload(path, spec=spec, training=training, batch=batch, activations=activations)
         except FileNotFoundError:
             raise StudyError(
                 f"there is no file {path}: a workload is an ONNX model (.onnx), or a topology or list of GEMMs "
@@ -75,14 +78,15 @@ def model(
     batch: int | None,
     shape: tuple[int, int, int] | None,
     classes: int | None,
+    training: bool = True,
 ) -> WorkloadSource:
-    """A training step of one of the models that come with the package."""
+    """A training step of one of the models that come with the package, or its inference."""
     usual = (IMAGENET_SHAPE, IMAGENET_CLASSES) if name in IMAGENET else (SHAPE, CLASSES)
     images, image = BATCH if batch is None else batch, shape or usual[0]
     outputs = usual[1] if classes is None else classes
-    size = ",".join(map(str, image))
+    size, run = ",".join(map(str, image)), "One training step" if training else "The inference"
     return WorkloadSource(
-        title=f"One training step of {name}, {counted(images, 'image')} of {size}",
+        title=f"{run} of {name}, {counted(images, 'image')} of {size}",
         trace=lambda machine: price.model_trace(
             name,
             batch=images,
@@ -90,5 +94,6 @@ def model(
             classes=outputs,
             spec=price.machine_spec(machine, format),
             activations=price.machine_activations(machine, format),
+            training=training,
         ),
     )

@@ -114,7 +114,7 @@ def bill_function(call: Call, layer: str) -> None:
     if y is None or not inputs or call.name in _LOOKS or _is_view(y, inputs, call):
         return
     work = _work_of(call, inputs, y)
-    if work == "norm":
+    if call.name in _NORMS:
         inputs = inputs[:1]
     before = sum(call.read[id(x)] for x in inputs)
     event = partial(

@@ -110,7 +110,10 @@ def test_a_users_error_is_one_message_on_stderr_and_exit_code_2(
             "--data-shape and --classes have no effect beside --gemm: leave them out",
         ),
         (["--profile", "tpu_v1", "--gemm", "1,2,3", "--batch", "8"], "--batch has no effect beside --gemm"),
-        (["--profile", "tpu_v1", "--model", "mlp", "--forward-only"], "--forward-only has no effect beside"),
+        (
+            ["--profile", "tpu_v1", "--gemm", "1,2,3", "--forward-only"],
+            "--forward-only has no effect beside --gemm",
+        ),
         (["--profile", "tpu_v1", "--gemm", "1,2,3", "--accuracy", "9"], "--accuracy has no effect beside"),
         (["--profile", "tpu_v1", "--gemm", "1,2,3", "--objective", "speed"], "--objective is one of cycles"),
         (["--record", RECORD], "--record goes with --accuracy PERCENT"),
@@ -335,6 +338,31 @@ def test_a_sweep_tells_the_notes_of_its_machines_once(tmp_path):
     axis = ["--sweep", "array.rows=8,16"]
     result = invoke("estimate", "--profile", "tpu_v1", "--gemm", "8,8,8", "--format", "int4", *axis)
     assert words(result).count("4-bit operands run and are stored in 8 bits") == 1
+
+
+def test_the_largest_gemm_has_figures_of_three_digits():
+    largest = f"{1 << 62},{1 << 62},{1 << 62}"
+    result = invoke("estimate", "--profile", "tpu_v1", "--gemm", largest)
+    rows = [line for line in result.output.splitlines() if line.startswith("│")]
+    assert [row.split("│")[1].strip() for row in rows] == ["output", "total"]
+    for figure in rows[0].split("│")[2:]:
+        assert len(figure.strip()) <= len("1.23e+40 - 1.23e+40 J"), figure
+    assert result.exit_code == 0
+
+
+def test_a_swept_value_of_the_wrong_kind_is_refused(monkeypatch, capsys):
+    sweep = ["--sweep", "array.rows=8,a"]
+    assert run_main(monkeypatch, "estimate", "--profile", "tpu_v1", "--gemm", "8,8,8", *sweep) == 2
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    assert "array.rows = 'a': expected an integer > 0" in streams.err
+
+
+def test_the_inference_of_a_model_has_no_backward_pass_and_leaves_codes():
+    result = invoke("estimate", "--profile", "tpu_v1", "--model", "resnet20", "--forward-only")
+    assert "The inference of resnet20, 32 images of 3,32,32 on tpu_v1" in words(result)
+    assert not any(word in result.output for word in ("grad_weight", "update", "keeps"))
+    assert "dequantize" not in result.output
 
 
 TOPOLOGY = """Layer name, IFMAP Height, IFMAP Width, Filter Height, Filter Width, Channels, Num Filter, Strides,

@@ -46,6 +46,33 @@ def test_sums_that_need_no_conversion_are_taken_as_they_come():
     assert moved(gemm(**float_sums, role="grad_weight"), work("batch_norm", 80, 40)) == [(80, 40)]
 
 
+def test_codes_on_their_way_out_are_rectified_there():
+    """The GEMM writes 10 codes, those of the rectifier, or as many bytes as a pooling's fewer ones and more."""
+    codes = gemm(2, 5, 8, result_bits=8)
+    out = work("requantize", 0, 0)
+    assert moved(codes, out, work("activation", 10, 10)) == [(0, 0), (0, 0)]
+    assert moved(codes, out, work("activation", 10, 10), work("pooling", 10, 3)) == [(0, 0)] * 3
+    assert moved(codes, out, work("activation", 10, 20)) == [(0, 0), (0, 10)]
+
+
+def test_codes_that_are_read_twice_go_out_and_come_back():
+    """A batch-norm reads them on their way and once more, and its own result goes out."""
+    codes, norm = gemm(2, 5, 8, result_bits=8), work("batch_norm", 20, 10)
+    assert moved(codes, work("requantize", 0, 0), norm) == [(0, 0), (10, 10)]
+
+
+def test_codes_and_a_rectifier_of_a_machine_for_inference():
+    """With `fuses`, what a rectifier takes off a network is the traffic of its own; its cycles stay."""
+    machine = tiny(FUSES, ('overflow = "wrap"', 'overflow = "wrap"\nresult_bits = 8'))
+    made = [gemm(2, 5, 8), work("dequantize", 40, 40)]
+    plain, rectified = (
+        hw_models.estimate(WorkloadTrace(events), machine)
+        for events in (made, [*made, work("activation", 40, 40)])
+    )
+    assert rectified.bytes == plain.bytes
+    assert rectified.cycles > plain.cycles
+
+
 def test_without_a_scale_to_find_the_quantiser_reads_nothing():
     assert moved(work("batch_norm", 80, 40), work("quantize", 40, 10)) == [(80, 0), (0, 10)]
 

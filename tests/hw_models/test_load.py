@@ -60,25 +60,25 @@ SRAM_BITS = "[[memory.sram.accesses]]\n# Width of an access in bits. [integer > 
         pytest.param(
             ("\nrows = 16", '\nrows = "four"'),
             'rows = "four"',
-            "array.rows = 'four': Input should be a valid integer (rows of processing elements of one array)",
+            "array.rows = 'four': expected an integer > 0",
             id="wrong type",
         ),
         pytest.param(
             ("\nrows = 16", "\nrows = true"),
             "rows = true",
-            "array.rows = true: Input should be a valid integer (rows of processing elements of one array)",
+            "array.rows = true: expected an integer > 0",
             id="boolean for an integer",
         ),
         pytest.param(
             ("\nrows = 16", "\nrows = 4.0"),
             "rows = 4.0",
-            "array.rows = 4.0: Input should be a valid integer (rows of processing elements of one array)",
+            "array.rows = 4.0: expected an integer > 0",
             id="float for an integer",
         ),
         pytest.param(
             ("\nrows = 16", "\nrows = 0"),
             "rows = 0",
-            "array.rows = 0: Input should be greater than 0 (rows of processing elements of one array)",
+            "array.rows = 0: expected an integer > 0",
             id="out of range",
         ),
         pytest.param(
@@ -123,7 +123,7 @@ SRAM_BITS = "[[memory.sram.accesses]]\n# Width of an access in bits. [integer > 
         pytest.param(
             ('dataflow = "ws"', 'dataflow = "weight"'),
             'dataflow = "weight"',
-            "array.dataflow = 'weight': Input should be 'ws', 'os', 'is', 'rs' or 'spatial' (what stays in the "
+            "array.dataflow = 'weight': expected 'ws', 'os', 'is', 'rs' or 'spatial' (what stays in the "
             'array: "ws" weights, "os" outputs, "is" inputs, "rs" rows of a convolution; "spatial" for adder trees '
             "without skew)",
             id="unknown dataflow",
@@ -168,7 +168,7 @@ SRAM_BITS = "[[memory.sram.accesses]]\n# Width of an access in bits. [integer > 
         pytest.param(
             ('#requantizer = "float"', 'requantizer = "double"'),
             'requantizer = "double"',
-            "arithmetic.requantizer = 'double': Input should be 'float', 'integer_double' or 'integer_single'",
+            "arithmetic.requantizer = 'double': expected 'float', 'integer_double' or 'integer_single'",
             id="unknown requantiser",
         ),
         pytest.param(
@@ -199,7 +199,7 @@ SRAM_BITS = "[[memory.sram.accesses]]\n# Width of an access in bits. [integer > 
         pytest.param(
             ('holds = ["result"]', 'holds = ["results"]'),
             'holds = ["results"]',
-            "memory.accumulator.holds.0 = 'results': Input should be 'lhs', 'rhs' or 'result'",
+            "memory.accumulator.holds.0 = 'results': expected 'lhs', 'rhs' or 'result'; did you mean 'result'?",
             id="unknown operand",
         ),
         pytest.param(

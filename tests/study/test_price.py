@@ -2,6 +2,7 @@ import pytest
 
 import hw_models
 import lowbit_sim as lb
+from hw_models.explore.overrides import with_overrides
 from hw_models.operands import UnsupportedOperandError, gemm_modes
 from lowbit_sim.study.errors import StudyError
 from lowbit_sim.study.price import gemm_trace, machine_spec, model_trace
@@ -74,6 +75,20 @@ def test_every_kind_of_format_has_a_price(machine, name):
 def test_one_gemm():
     [event] = gemm_trace(3, 4, 5, lb.OpSpec.uniform(lb.INT8)).events
     assert (event.M, event.N, event.K, event.lhs.format, event.role) == (3, 4, 5, "int8", "output")
+
+
+def test_a_gemms_results_leave_as_the_codes_that_the_machine_makes():
+    """1 MiB of results: three bytes less for each of 2^20. Nobody converts native sums, nor those of bfloat16."""
+    tpu = hw_models.load("tpu_v1")
+    as_sums = with_overrides(tpu, {"arithmetic.result_bits": 32})
+    moved = [
+        hw_models.estimate(gemm_trace(1024, 1024, 1024, machine_spec(m, None), m), m).bytes
+        for m in (tpu, as_sums)
+    ]
+    assert moved == [3 << 20, 6 << 20]
+    for name in ("fp32", "bf16"):
+        [event] = gemm_trace(4, 4, 4, machine_spec(tpu, name), tpu).gemms
+        assert event.result_bits == 0
 
 
 def test_a_negative_size_is_refused():

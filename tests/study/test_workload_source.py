@@ -61,3 +61,31 @@ def test_a_batch_that_a_file_does_not_take_is_a_users_error(tmp_path):
     path.write_text("M,N,K\n8,4,16\n")
     with pytest.raises(StudyError, match="leave the batch out"):
         workload_source.file(path, None, training=True, batch=4).trace(BOX)
+
+
+def test_the_inference_of_a_model_keeps_nothing_and_reads_batch_norms_once():
+    source = workload_source.model("resnet20", None, batch=2, shape=None, classes=None, training=False)
+    assert source.title == "The inference of resnet20, 2 images of 3,32,32"
+    trace = source.trace(BOX)
+    assert {event.role for event in trace.gemms} == {"output"}
+    assert not any(event.kept_bytes for event in trace.events)
+    norms = [event for event in trace.vectors if event.kind == "batch_norm"]
+    assert len(norms) == 19
+    assert all(event.read_bytes == event.write_bytes == 4 * event.elements for event in norms)
+
+
+def test_an_inference_takes_a_single_value_for_each_channel():
+    source = workload_source.model("resnet20", None, batch=1, shape=(3, 4, 4), classes=None, training=False)
+    assert source.trace(BOX).gemms
+
+
+def test_a_file_has_the_machines_activations(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_text("layer,M,N,K\nfc,8,4,16\nfc2,8,2,4\n")
+    machine = hw_models.load("rapid_hfp8")
+    source = workload_source.file(path, None, training=True, batch=None)
+    moved = sum(e.read_bytes for e in source.trace(machine).vectors if e.kind == "scale_reduction")
+    read = {"x": 8 * 16 + 8 * 4, "g": 8 * 4 + 8 * 2, "w": 16 * 4 + 4 * 2}  # elements, each read once
+    assert moved == 2 * (read["x"] + read["g"]) + 4 * read["w"]
+    native = workload_source.file(path, "fp32", training=True, batch=None).trace(machine)
+    assert not [e for e in native.vectors if e.kind == "quantize"]

@@ -94,7 +94,7 @@ CASES: dict[str, tuple[Callable[[Tensor], Tensor], list[tuple[str, int, int, int
     ),
     "fixed_batch_norm": (
         lambda x: F.batch_norm(x, torch.zeros(3, device=x.device), torch.ones(3, device=x.device)),
-        [("batch_norm", N, 4 * N + 24, 4 * N, 0), ("batch_norm", N, 4 * N, 4 * N, 0)],
+        [("batch_norm", N, 4 * N, 4 * N, 0), ("batch_norm", N, 4 * N, 4 * N, 0)],
     ),
     "residual": (
         lambda x: x + F.relu(x),

@@ -33,6 +33,19 @@ def test_codes_as_wide_as_the_sums():
     }
 
 
+@pytest.mark.parametrize("bits", [4, 16])
+def test_codes_of_another_width_than_the_next_operand(bits):
+    assert said(("#result_bits = 8", f"result_bits = {bits}")) == {
+        "arithmetic.result_bits": f"codes of {bits} bits, where the output GEMM reads 8: each result is converted "
+        "by a pass of its own before the next GEMM; give 8"
+    }
+
+
+def test_codes_are_compared_with_what_the_memories_hold():
+    """A machine without a mode of 4 bits holds operands of 4 bits in 8."""
+    assert said(('format = "int8"', 'format = "int4"'), ("#result_bits = 8", "result_bits = 8")) == {}
+
+
 @pytest.mark.parametrize("dataflow", ["rs", "spatial"])
 def test_loading_of_a_dataflow_that_shows_none(dataflow):
     changes = (

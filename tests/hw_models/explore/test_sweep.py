@@ -110,3 +110,24 @@ def test_processes_give_what_one_gives():
     assert sweep(TRACE, PROFILE, axes, workers=2, on_points=told.append) == sweep(TRACE, PROFILE, axes)
     assert sum(told) == 128
     assert max(told) > 1  # chunks, not points
+
+
+@pytest.mark.parametrize(
+    ("axis", "message"),
+    [
+        ("array.rows=8,a", "array.rows = 'a': expected an integer > 0"),
+        ("array.rows=8,2.5,3.5", "array.rows = 3.5: expected an integer > 0"),
+        ("clock.frequency_hz=1e9,true", "clock.frequency_hz = true: expected an integer > 0"),
+        ("memory.sram.kib=64,large", "memory.sram.kib = 'large': a capacity is a number of kib"),
+        ("array.dataflow=ws,best", r"array.dataflow = 'best': expected 'ws', 'os'"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_refused_before_the_sweep(axis, message):
+    with pytest.raises(hw_models.ProfileError, match=message):
+        sweep(TRACE, PROFILE, [Axis.parse(axis)])
+
+
+def test_a_value_beyond_its_bounds_is_a_row_with_the_bound():
+    zero, eight = sweep(TRACE, PROFILE, [Axis.parse("array.rows=0,8")])
+    assert zero.refusal == "array.rows = 0: expected an integer > 0"
+    assert eight.cycles > 0

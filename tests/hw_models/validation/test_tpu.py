@@ -2,7 +2,11 @@
 
 import pytest
 
-from hw_models.validation.tpu import OPERATIONS_PER_WEIGHT, points
+from hw_models.estimate import estimate
+from hw_models.load import load
+from hw_models.validation.tpu import OPERATIONS_PER_WEIGHT, _event, points
+from hw_models.workloads.layer import Layer
+from hw_models.workloads.step import step_trace
 
 POINTS = points()
 ROOFLINES = {p.workload: p for p in POINTS if p.quantity == "roofline"}
@@ -24,6 +28,21 @@ def test_no_application_is_above_its_roofline(name):
     point = ROOFLINES[name]
     assert point.limit == "at least"
     assert point.modelled >= point.published
+
+
+def test_the_events_are_those_of_an_estimate_of_inference():
+    """What the roofline leaves out beside the GEMM is the network's input, once: no weight is quantised in a run."""
+    profile = load("tpu_v1")
+    event = _event(profile, 200, 2048, 2048)
+    assert event.result_bits == 8
+    chain = [Layer(name=f"fc{i}", M=200, N=2048, K=2048) for i in range(5)]
+    report = estimate(step_trace(chain, profile.op_spec(), training=False), profile)
+    weights = {cost.traffic["dram", "rhs"] for cost in report.by_layer.values()}
+    assert weights == {8 * 2048 * 2048}
+    read = 200 * 2048 * 4
+    assert report.by_kind["scale_reduction"].dram_bytes == read
+    assert report.by_kind["quantize"].dram_bytes == read + 200 * 2048
+    assert report.by_kind["requantize"].dram_bytes == 0
 
 
 def test_rooflines_by_hand():

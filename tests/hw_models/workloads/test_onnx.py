@@ -87,6 +87,70 @@ def test_a_training_step_is_that_of_the_model_of_torch(network: Path, spec: lb.O
     assert work(read_workload(network, spec=spec, training=True, batch=2)) == work(traced)
 
 
+class Add(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+
+class ModularTwin(nn.Module):
+    """The network in modules, each of whose results a machine with 16-bit activations rounds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, stride=2, padding=1, bias=False)
+        self.relu = nn.ReLU()
+        self.depthwise = nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False)
+        self.add = Add()
+        self.pool = nn.MaxPool2d(4)
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b = self.relu(self.stem(x))
+        return self.head(self.pool(self.add(b, self.depthwise(b))).flatten(1))
+
+
+def cast(rounding: lb.Rounding | None = None) -> lb.Quantizer:
+    return lb.Quantizer(lb.parse_format("bf16"), rounding=rounding or lb.Rounding(), scale=lb.FixedScale(1.0))
+
+
+BF16 = cast()
+ACTIVATIONS = {
+    "all": lb.ElementwiseSpec(output=BF16, grad_input=BF16, grad_output=BF16),
+    "stochastic": lb.ElementwiseSpec(
+        output=cast(lb.Rounding("stochastic", random_bits=8)), grad_input=BF16, grad_output=BF16
+    ),
+    "results": lb.ElementwiseSpec(output=BF16),
+    "gradients_as_written": lb.ElementwiseSpec(grad_input=BF16),
+}
+SPECS_16 = {
+    "int8": SPEC,
+    "mxfp8": lb.OpSpec.uniform(lb.parse_format("mxfp8_e4m3")),  # float sums are the result as they are
+    "native_gradients": lb.OpSpec(output=SPEC.output, grad_input=None, grad_weight=None),
+}
+
+
+@pytest.mark.parametrize("activations", ACTIVATIONS.values(), ids=ACTIVATIONS)
+@pytest.mark.parametrize("spec", SPECS_16.values(), ids=SPECS_16)
+def test_activations_of_16_bits_are_those_of_the_model_of_torch(
+    network: Path, spec: lb.OpSpec, activations: lb.ElementwiseSpec
+) -> None:
+    model = lb.convert(ModularTwin(), [lb.Rule("*", spec, activations)])
+    x, targets = torch.empty(2, 3, 8, 8, device="meta"), torch.empty(2, dtype=torch.int64, device="meta")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    traced = trace_training_step(model, x, targets, optimizer)
+    read = read_workload(network, spec=spec, training=True, batch=2, activations=activations)
+    assert work(read) == work(traced)
+
+
+def test_activations_that_take_passes_of_their_own_are_refused(network: Path) -> None:
+    scaled = lb.ElementwiseSpec(output=lb.Quantizer(lb.INT8))
+    with pytest.raises(WorkloadError, match=r"activations.output = .*priced with activations that are cast"):
+        read_workload(network, spec=SPEC, batch=2, activations=scaled)
+    two = lb.ElementwiseSpec(grad_input=BF16, grad_output=cast(lb.Rounding("stochastic", random_bits=8)))
+    with pytest.raises(WorkloadError, match="one format for both"):
+        read_workload(network, spec=SPEC, batch=2, activations=two)
+
+
 def test_a_forward_pass_keeps_nothing(network: Path) -> None:
     trace = read_workload(network, batch=2)
     assert [e.layer for e in trace.events if isinstance(e, GemmEvent)] == ["stem", "depthwise", "head"]
@@ -102,6 +166,21 @@ def test_a_dropout_draws_bits_in_training_alone(tmp_path: Path) -> None:
     path = saved(tmp_path / "d.onnx", nodes, [value("x", 3, 4)], [value("y", 3, 5)], [weight("w", 4, 5)])
     drawn = [sum(e.random_bits for e in read_workload(path, training=t).vectors) for t in (True, False)]
     assert drawn == [3 * 5 * 32, 0]
+
+
+def test_a_forward_pass_reads_a_batch_norm_once_and_has_no_dropout(tmp_path: Path) -> None:
+    parameters = ["scale", "shift", "mean", "var"]
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], "conv"),
+        helper.make_node("BatchNormalization", ["a", *parameters], ["b"], "norm"),
+        helper.make_node("Dropout", ["b"], ["y"], "dropout"),
+    ]
+    weights = [weight("w", 4, 3, 1, 1), *(weight(name, 4) for name in parameters)]
+    path = saved(tmp_path / "n.onnx", nodes, [value("x", 2, 3, 5, 5)], [value("y", 2, 4, 5, 5)], weights)
+    size = 4 * 2 * 4 * 5 * 5
+    read = {t: [e.read_bytes for e in read_workload(path, training=t).vectors] for t in (True, False)}
+    assert read[False] == [size]
+    assert read[True][:2] == [2 * size, size]
 
 
 def test_products_of_activations_are_counted_by_the_batch(tmp_path: Path) -> None:
