@@ -1,11 +1,13 @@
 """One INT4 training step, plain and corrected by each of MetaGrad's hypernetworks: the ratio is the recipe's cost.
 
 Two networks, batch 64: the small CNN of the digits studies and ResNet-20 on 32x32 images. INT4 in all three GEMMs,
-gradients rounded stochastically, SGD with momentum. LSTMFC keeps 40 numbers for each weight and is here to be
-compared; the bound of 1.5 is for the others.
+gradients rounded stochastically, SGD with momentum. LSTMFC, which keeps 40 numbers for each weight and takes them
+through two GEMMs, misses the bound of 1.5 (2.9 to 3.4 and 1.2 to 1.5 were measured): its ratio is printed, not
+bounded. `-s` shows the ratios and the memory.
 """
 
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -23,10 +25,13 @@ INT4 = lb.OpSpec.uniform(lb.INT4, gradient_rounding=lb.Rounding("stochastic", ra
 HYPERNETWORKS = {
     "none": None,
     "fc_grad": lb.FCGrad,
+    "fc_grad relu": partial(lb.FCGrad, activation="relu"),
     "multi_fc": lb.MultiFC,
     "moment_fc": lb.MomentFC,
     "lstm_fc": lb.LSTMFC,
 }
+#: Steps of each hypernetwork, of which the shortest counts.
+ROUNDS = {"digits": 40, "resnet20": 8}
 #: Model, channels, image size, width.
 NETS = {"digits": ("small_cnn", 1, 8, 32), "resnet20": ("resnet20", 3, 32, 16)}
 
@@ -73,16 +78,31 @@ def test_training_step(benchmark, net, hypernetwork):
     benchmark(run)
 
 
-@pytest.mark.parametrize("net", NETS)
-def test_the_ratio_is_at_most_one_and_a_half(net):
-    """In one run, step by step in turn; by the processor's time, which other processes do not lengthen."""
-    runs = {name: make_step(net, name)[0] for name in HYPERNETWORKS if name != "lstm_fc"}
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(8):
-        for name, run in runs.items():
+def measured(net: str) -> tuple[float, dict[str, float], dict[str, float]]:
+    """In one run, step by step in turn; by the processor's time, which other processes lengthen least.
+
+    Returns:
+        Seconds of the plain step; each hypernetwork's step over it; bytes kept between steps for each weight.
+    """
+    made = {name: make_step(net, name) for name in HYPERNETWORKS}
+    times: dict[str, list[float]] = {name: [] for name in made}
+    for _ in range(ROUNDS[net]):
+        for name, (run, _) in made.items():
             start = time.process_time()
             run()
             times[name].append(time.process_time() - start)
     plain = min(times.pop("none"))
-    ratios = {name: min(found) / plain for name, found in times.items()}
-    assert max(ratios.values()) <= 1.5, ratios
+    memory = {name: recipe.memory_bytes() for name, (_, recipe) in made.items() if recipe is not None}
+    kept = {name: 4 * sum(found.values()) / found["gradient"] for name, found in memory.items()}
+    return plain, {name: min(found) / plain for name, found in times.items()}, kept
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_the_ratio_is_at_most_one_and_a_half(net):
+    """But for LSTMFC's."""
+    plain, ratios, kept = measured(net)
+    print(f"\n{net}: plain step {plain * 1e3:.0f} ms of processor time")
+    for name, ratio in ratios.items():
+        print(f"{name:14} {ratio:5.2f} x the step, {kept[name]:6.1f} bytes a weight")
+    bounded = {name: ratio for name, ratio in ratios.items() if name != "lstm_fc"}
+    assert max(bounded.values()) <= 1.5, bounded

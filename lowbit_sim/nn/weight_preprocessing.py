@@ -8,6 +8,9 @@ q_k(v) = round((2^k - 1) v) / (2^k - 1) passes its gradient straight through; wi
 layer's own quantiser, which reads W^, rounds instead. The gradient at W is the gradient at W^ times the calibration,
 which takes the maximum for a constant; the factor 1/2 of dW~/dW and the factor 2 of W^ cancel in it.
 
+A tensor of zeros, as some layers start from, has no maximum to divide by: tanh(W) is divided by 1. W^ then is 0
+without `bits`, and with them 1 / (2^k - 1), the level that 1/2 is rounded to (half to even), or -1 with one bit.
+
 Sources: Zhou et al., "DoReFa-Net", arXiv 1606.06160, section 2.3; Rastegari et al., "XNOR-Net", ECCV 2016 (binary
 weights); Chen et al., "MetaQuant", NeurIPS 2019, section 3.2 (the calibration).
 """
@@ -122,8 +125,9 @@ class BWNWeight(WeightPreprocessing):
 
 
 def _largest(weight: Tensor) -> Tensor:
-    """max|tanh W|; of a tensor of zeros the smallest normal number, so that zeros stay zeros."""
-    return torch.tanh(weight.abs().max()).clamp_min(torch.finfo(weight.dtype).tiny)
+    """max|tanh W|; 1 for a tensor of zeros (or subnormal numbers), which has no scale: its calibration then is 1."""
+    largest = torch.tanh(weight.abs().max())
+    return torch.where(largest < torch.finfo(weight.dtype).tiny, 1.0, largest)
 
 
 class _Preprocess(torch.autograd.Function):
@@ -198,6 +202,25 @@ def preprocess_weights(
         step = DoReFaWeight(bits) if kind == "dorefa" else BWNWeight()
         parametrize.register_parametrization(module, name, step)
     return model
+
+
+def check_calibrated(model: nn.Module, reader: str) -> None:
+    """Refuse gradients of a model of which some leave their calibration out.
+
+    Args:
+        model: The model.
+        reader: What takes the gradients for the loss' derivatives.
+
+    Raises:
+        ValueError: Naming the first such weight.
+    """
+    for path, module in model.named_modules():
+        if isinstance(module, WeightPreprocessing) and module.passes_uncalibrated:
+            name = path.replace("parametrizations.", "").rpartition(".")[0]
+            raise ValueError(
+                f"{reader} takes gradients for the loss' derivatives, but that of {name}, a pre-processed weight, "
+                f"lacks its calibration until metagrad has run: leave out {reader}, metagrad or the pre-processing"
+            )
 
 
 def remove_weight_preprocessing(model: nn.Module) -> nn.Module:

@@ -39,6 +39,9 @@ GRADIENT_STREAM = 16 + 11
 class ErrorFeedback:
     """A recipe.
 
+    Before MetaGrad it quantises what MetaGrad reads: for pre-processed weights the gradients at W^, whose residuals
+    then are those of W^.
+
     Args:
         quantizer: Of the gradients, e.g. `Quantizer(INT4)`.
         parameters: Names of the parameters whose gradients are quantised, with shell wildcards; None for those with
@@ -46,7 +49,7 @@ class ErrorFeedback:
         seed: Seed of the random bits of a stochastic rounding.
 
     Raises:
-        TypeError: Not a quantiser.
+        TypeError: Not a quantiser, or patterns that are one string.
         ValueError: A quantiser whose scale depends on past tensors, no names, or a seed that is not an unsigned
             integer of 32 bits.
     """
@@ -64,6 +67,8 @@ class ErrorFeedback:
                 f"error feedback can't have a scale that depends on past steps ({self.quantizer.scale}): its memory "
                 "is the residual; use AbsMaxScale"
             )
+        if isinstance(self.parameters, str):
+            raise TypeError(f"parameters are a list of patterns, also of one: ({self.parameters!r},)")
         if self.parameters is not None and not self.parameters:
             raise ValueError(
                 "parameters is empty: leave it out for every weight, or leave error feedback out"

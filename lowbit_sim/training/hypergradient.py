@@ -27,6 +27,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
+from lowbit_sim.nn.weight_preprocessing import check_calibrated
 from lowbit_sim.numerics.suggest import unknown
 from lowbit_sim.trace import VectorEvent, emit, recording
 from lowbit_sim.training.recipe import Step
@@ -41,6 +42,10 @@ _MODEL = ""
 @dataclass(kw_only=True, eq=False)
 class Hypergradient:
     """A recipe. With `hyper_learning_rate=0` it is plain training, bit for bit.
+
+    It takes the gradients that it finds for the loss' derivatives, so it stands before recipes that change them, as
+    clipping and MetaGrad do; behind them the slope is that along what they give. Pre-processed weights with MetaGrad
+    have no such gradients before it has run.
 
     Args:
         hyper_learning_rate: beta, at least 0.
@@ -76,7 +81,12 @@ class Hypergradient:
         """Nothing."""
 
     def on_gradients(self, step: Step) -> None:
-        """Adapt the factors by what the last update did to this step's loss, and scale the learning rates."""
+        """Adapt the factors by what the last update did to this step's loss, and scale the learning rates.
+
+        Raises:
+            ValueError: A pre-processed weight whose gradient lacks its calibration.
+        """
+        check_calibrated(step.model, "hypergradient")
         trained = dict(_trained(step.model))
         if recording():
             emit(_bill(trained))

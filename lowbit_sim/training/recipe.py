@@ -5,8 +5,9 @@
 A recipe is one object with these three methods. Recipes are composed, never inherited, and the loop knows
 none by name. With no recipes the loop is plain training, bit for bit.
 
-A recipe may do two things more: keep a state from step to step (`Stateful`), which a checkpoint then holds, and
-measure what it does (`Measured`), which the metrics of every epoch then hold.
+A recipe may do three things more: keep a state from step to step (`Stateful`), which a checkpoint then holds,
+measure what it does (`Measured`), which the metrics of every epoch then hold, and clear up after a step that ended
+early (`Abandonable`).
 """
 
 from __future__ import annotations
@@ -84,6 +85,15 @@ class Measured(Protocol):
         ...
 
 
+@runtime_checkable
+class Abandonable(Protocol):
+    """A recipe that changes model or optimiser for the length of a step."""
+
+    def abandon_step(self) -> None:
+        """Undo that, where a step ended before `after_step`; between two steps there is nothing to undo."""
+        ...
+
+
 @dataclass(frozen=True)
 class Composed:
     """Several recipes as one: at each moment every recipe acts, in the order given.
@@ -108,6 +118,12 @@ class Composed:
         """Each recipe's `after_step`, in order."""
         for recipe in self.by_name.values():
             recipe.after_step(step)
+
+    def abandon_step(self) -> None:
+        """That of the recipes that have one, the last one first."""
+        for recipe in reversed(list(self.by_name.values())):
+            if isinstance(recipe, Abandonable):
+                recipe.abandon_step()
 
     def state_dict(self) -> dict[str, Any]:
         """The states of the recipes that have one, by the recipe's name."""

@@ -77,6 +77,17 @@ def test_levels_of_dorefa(bits, seed):
     assert torch.equal(DoReFaWeight()(w).sign() + 1, (w.sign() + 1))
 
 
+@pytest.mark.parametrize(("bits", "value"), [(None, 0.0), (1, -1.0), (2, 1 / 3), (4, 1 / 15)])
+@pytest.mark.parametrize("fill", [0.0, 1e-42])
+def test_a_tensor_of_zeros_has_a_calibration_of_1(bits, value, fill):
+    """Some layers start from zeros; numbers too small to divide by count as such."""
+    step, w = DoReFaWeight(bits), torch.full((3, 3), fill).requires_grad_()
+    y = step(w)
+    assert torch.allclose(y, torch.full((3, 3), value))
+    y.backward(torch.full((3, 3), 2.0))
+    assert torch.equal(w.grad, torch.full((3, 3), 2.0))
+
+
 def test_bwn_is_sign_and_mean():
     w = torch.tensor([[1.0, -3.0], [0.0, -2.0]])
     assert BWNWeight()(w).tolist() == [[1.5, -1.5], [1.5, -1.5]]

@@ -227,5 +227,7 @@ def test_what_can_not_be_is_refused():
         ErrorFeedback(quantizer=lb.Quantizer(lb.INT4, scale=lb.EmaScale()))
     with pytest.raises(ValueError, match="parameters is empty"):
         ErrorFeedback(quantizer=lb.Quantizer(lb.INT4), parameters=())
+    with pytest.raises(TypeError, match="parameters are a list of patterns"):
+        ErrorFeedback(quantizer=lb.Quantizer(lb.INT4), parameters="*.weight")
     with pytest.raises(ValueError, match="stream seed must be from 0"):
         ErrorFeedback(quantizer=lb.Quantizer(lb.INT4), seed=-1)

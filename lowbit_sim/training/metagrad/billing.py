@@ -7,15 +7,18 @@ of one number a coordinate:
 | pass                                    | reads                              | writes |
 |-----------------------------------------|------------------------------------|--------|
 | lay the gradients end to end            | g                                  | g      |
+| look for inf and NaN                    | g                                  |        |
 | keep the weights, if read               | w                                  | w      |
 | running mean, if read                   | g, m                               | m      |
 | root mean squares, if read              | g, w, m                            |        |
 | calibration of pre-processed weights    | w                                  | c      |
 | direction of phi's gradient             | g, factors of Adam, c before, c    | v      |
 | give the corrected gradients back       | M, c                               | g      |
+| their norms, to see them scaled behind  | M                                  |        |
 
-and then phi's own update. All of it is billed to the update. Features of a chunk are gone before the next chunk, so
-nothing counts as kept for the backward pass; what is kept between steps is the state of the update.
+and then phi's own update. All of it is billed to the update; what only measures (`effect.py`) is not billed. Features
+of a chunk are gone before the next chunk, so nothing counts as kept for the backward pass; what is kept between steps
+is the state of the update.
 """
 
 from __future__ import annotations
@@ -71,7 +74,7 @@ def bill_passes(memory: Memory, *, with_scales: bool) -> None:
     calibrated, moments = memory.calibration is not None, memory.moment is not None
     weights = memory.weight is not None
     squares = with_scales * (1 + weights + moments)
-    reads = 3 + weights + 2 * moments + squares + 4 * calibrated
+    reads = 5 + weights + 2 * moments + squares + 4 * calibrated
     emit(
         VectorEvent(
             kind="hypernetwork",

@@ -2,6 +2,9 @@
 
 The gain <M(g), g> / <g, g> is the factor on the learning rate that the correction amounts to; the cosine
 <M(g), g> / (|M(g)| |g|) is 1 where it does nothing else.
+
+The three dot products are instrumentation of the simulator: they run in every step, but no machine that trains needs
+them, so the trace does not bill them.
 """
 
 from __future__ import annotations

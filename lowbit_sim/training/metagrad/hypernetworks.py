@@ -8,7 +8,9 @@
 With `initial="identity"` (ours, the default) M is the gradient plus the same expression with its last layer at zero,
 so that training starts as plain training, bit for bit; with "paper" there is no such sum and all layers are random,
 so that about half of all seeds start uphill. FC has no biases and, unless `activation="relu"`, no non-linearity:
-FCGrad then is one number times the gradient.
+FCGrad then is one number times the gradient, with ReLU one for either sign. Native layers are computed as what they
+come to, FC(x) = x FC(1) or, with ReLU, max(x, 0) FC(1) + min(x, 0) (-FC(-1)): the same function, whose products round
+in another order.
 
 Source: Chen et al., "MetaQuant: Learning to Quantize by Learning to Penetrate Non-differentiable Quantization",
 NeurIPS 2019, section 3.3; hidden features 100 as there.
@@ -18,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import reduce
 from itertools import pairwise
 from typing import ClassVar, Literal, get_args
 
@@ -135,24 +136,37 @@ class FullyConnected(nn.Module):
             nn.init.zeros_(self.layers[-1].weight)  # pyright: ignore[reportArgumentType]
 
     @property
-    def is_one_matrix(self) -> bool:
-        """Whether the layers, native and without a non-linearity, are their weights' product."""
-        return self.activation == "none" and not any(isinstance(m, EmulatedLayer) for m in self.layers)
+    def is_native(self) -> bool:
+        """Whether no layer is emulated, so that only the function matters and not how it is computed."""
+        return not any(isinstance(m, EmulatedLayer) for m in self.layers)
 
-    def matrix(self) -> Tensor:
-        """The weights' product [1, 1]."""
-        weights: list[Tensor] = [layer.weight for layer in self.layers]  # pyright: ignore[reportAssignmentType]
-        return reduce(lambda product, weight: weight @ product, weights)
+    def slopes(self) -> tuple[Tensor, Tensor]:
+        """FC(1) and -FC(-1), the factors of positive and negative numbers; without a non-linearity they are equal."""
+        first: Tensor = self.layers[0].weight  # pyright: ignore[reportAssignmentType]
+        if self.activation == "none":
+            slope = self._behind_first(first).squeeze()
+            return slope, slope
+        up, down = self._behind_first(torch.cat((first, -first), dim=1)).squeeze(0)
+        return up, -down
+
+    def layered(self, x: Tensor) -> Tensor:
+        """[n] to [n], layer by layer."""
+        return self._behind_first(through(self.layers[0], x.unsqueeze(0))).squeeze(0)
 
     def forward(self, x: Tensor) -> Tensor:
         """[n] to [n]."""
-        if self.is_one_matrix:  # (W2 W1) x needs a hundredth of the work of W2 (W1 x)
-            return x * self.matrix().squeeze()
-        rows = x.unsqueeze(0)
-        for layer in self.layers[:-1]:
-            rows = through(layer, rows)
-            rows = torch.relu(rows) if self.activation == "relu" else rows
-        return through(self.layers[-1], rows).squeeze(0)
+        if not self.is_native:
+            return self.layered(x)
+        positive, negative = self.slopes()  # a hundredth of the layers' work
+        if self.activation == "none":
+            return x * positive
+        return x.clamp(min=0) * positive + x.clamp(max=0) * negative
+
+    def _behind_first(self, rows: Tensor) -> Tensor:
+        """What the other layers make of the first one's output [features, n]."""
+        for layer in self.layers[1:]:
+            rows = through(layer, torch.relu(rows) if self.activation == "relu" else rows)
+        return rows
 
 
 class FCGrad(Hypernetwork):

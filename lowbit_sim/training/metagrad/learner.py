@@ -1,7 +1,8 @@
 """The hypernetwork at work: it corrects a step's gradient, and learns from the next step's.
 
 Both run over the same chunks with the same inputs; learning computes the last correction again with its graph, chunk
-by chunk, and takes a vector-Jacobian product of each.
+by chunk, and takes a vector-Jacobian product of each. Where the hypernetwork's layers draw random bits, each chunk
+counts as a step of theirs, so that chunks have bits of their own and learning finds those of the correction.
 """
 
 from __future__ import annotations
@@ -62,10 +63,7 @@ class Learner:
         if self.memory is None:
             self.memory = self._start(FlatLayout(shapes, device))
         if self.memory.layout.shapes != shapes:
-            odd = sorted({*shapes.items()} ^ {*self.memory.layout.shapes.items()})
-            raise ValueError(
-                f"the parameters to correct are others than before: {', '.join(name for name, _ in odd)}"
-            )
+            raise ValueError(_others(self.memory.layout.shapes, shapes))
         return self.memory
 
     def _start(self, layout: FlatLayout) -> Memory:
@@ -89,7 +87,8 @@ class Learner:
         assert self.memory is not None
         self._random_steps = random_steps(self.hypernetwork)
         with torch.no_grad(), hypernetwork_events(self.hypernetwork):
-            pieces = [self._run(chunk)[0] for chunk in self.memory.layout.chunks]
+            pieces = [self._run(*each)[0] for each in enumerate(self.memory.layout.chunks)]
+        self._draw(len(pieces))
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
     def learn(self, direction: Tensor | None, rate: float) -> float | None:
@@ -107,7 +106,6 @@ class Learner:
         trains = direction is not None and self.phi.learning_rate > 0
         if not trains and not self.hypernetwork.state_features:
             return None
-        set_random_steps(self.hypernetwork, self._random_steps)  # the bits that the correction drew
         with torch.set_grad_enabled(trains), hypernetwork_events(self.hypernetwork):
             gradients = self._replay(direction if trains else None)
         return self._step(gradients, rate) if trains else None
@@ -116,8 +114,8 @@ class Learner:
         assert self.memory is not None
         parameters = list(self.hypernetwork.parameters())
         sums = [torch.zeros_like(p) for p in parameters]
-        for chunk in self.memory.layout.chunks:
-            y, state = self._run(chunk)
+        for number, chunk in enumerate(self.memory.layout.chunks):
+            y, state = self._run(number, chunk)
             if direction is not None:
                 found = torch.autograd.grad(
                     y, parameters, grad_outputs=chunk.of(direction), materialize_grads=True
@@ -126,12 +124,20 @@ class Learner:
                     total.add_(gradient)
             for mine, new in zip(self.memory.state, state, strict=True):
                 chunk.of(mine).copy_(new.detach())
+        self._draw(len(self.memory.layout.chunks))
         return sums
 
-    def _run(self, chunk: Chunk) -> tuple[Tensor, State]:
+    def _run(self, number: int, chunk: Chunk) -> tuple[Tensor, State]:
         assert self.memory is not None
+        self._draw(number)
         coordinates = self.memory.coordinates(chunk, with_scales=self.hypernetwork.reads_scales)
         return self.hypernetwork(coordinates, tuple(chunk.of(s) for s in self.memory.state))
+
+    def _draw(self, number: int) -> None:
+        """Have the hypernetwork draw the random bits of a chunk of the last correction."""
+        if self._random_steps:
+            steps = {path: step + number for path, step in self._random_steps.items()}
+            set_random_steps(self.hypernetwork, steps)
 
     def _step(self, gradients: Sequence[Tensor], rate: float) -> float | None:
         assert self._optimizer is not None
@@ -198,3 +204,17 @@ class Learner:
         load_emulation_state(self.hypernetwork, state["emulation"])
         self._random_steps, self._largest_rate = dict(state["random_steps"]), state["largest_rate"]
         self.memory, self._optimizer, self._loaded = None, None, dict(state)
+
+
+def _others(before: dict[str, tuple[int, ...]], now: dict[str, tuple[int, ...]]) -> str:
+    """What has become of the parameters."""
+    kinds = {
+        "gone or frozen": before.keys() - now.keys(),
+        "new": now.keys() - before.keys(),
+        "of another shape": {name for name in before.keys() & now.keys() if before[name] != now[name]},
+    }
+    told = "; ".join(f"{kind}: {', '.join(sorted(names))}" for kind, names in kinds.items() if names)
+    return (
+        f"the parameters to correct are others than in the step before ({told}): name with `parameters` those "
+        "that are corrected all through, or go on with a new MetaGrad"
+    )

@@ -16,6 +16,8 @@ gradient at the committed weights in place of a look-ahead forward pass are ours
 
 from __future__ import annotations
 
+import math
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,10 +25,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lowbit_sim.nn.weight_preprocessing import WeightPreprocessing
 from lowbit_sim.numerics.random import Stream
-from lowbit_sim.quant.quantizer import NotANumberError, Quantizer
+from lowbit_sim.quant.quantizer import Quantizer
 from lowbit_sim.training.metagrad.billing import bill_passes, bill_quantizer
-from lowbit_sim.training.metagrad.commit import Given, factors, give
+from lowbit_sim.training.metagrad.commit import Commit, give
 from lowbit_sim.training.metagrad.coordinates import norms
 from lowbit_sim.training.metagrad.effect import Effect
 from lowbit_sim.training.metagrad.hypernetworks import Hypernetwork
@@ -54,13 +57,19 @@ class MetaGrad:
     """A recipe; see the module.
 
     With M the identity, training is plain training, bit for bit. A recipe before it may change the gradients that it
-    sees; one behind it may scale those that it gives (as clipping does). A step whose update is left out teaches phi
-    nothing.
+    sees, which for pre-processed weights are those at W^, without the calibration; one behind it may scale those that
+    it gives (as clipping does). Learning rates may be scaled by recipes on either side. A step whose update is left
+    out teaches phi nothing. Gradients that hold inf or NaN pass as they are, and nothing is kept of them: a loop that
+    leaves such a step's update out goes on as if the step had not been.
+
+    From `before_step` to `on_gradients` the gradients of pre-processed weights leave their calibration out. A step
+    that ends in between gives it back when its `Step` is gone, at the latest with the next step of the recipe; a
+    loop whose `Step` outlives it calls `abandon_step`.
 
     Args:
         hypernetwork: M, native or converted; it is trained in place.
         phi: How its parameters are trained.
-        parameters: Names of the parameters to correct, with shell wildcards; none for the weights of emulated layers.
+        parameters: Names of the parameters to correct, with shell wildcards; None for the weights of emulated layers.
         gradient_quantizer: Q_G, for each parameter's gradient as a whole; None for the gradient as the emulated GEMMs
             give it.
         refinement: How the optimiser's update passes the derivative on: "exact", or MetaQuant's "residual".
@@ -68,7 +77,8 @@ class MetaGrad:
 
     Raises:
         TypeError: A hypernetwork or quantiser that is none, or patterns that are one string.
-        ValueError: An unknown refinement, a Q_G whose scale depends on past tensors, or a seed outside its range.
+        ValueError: An unknown refinement, no names, a Q_G whose scale depends on past tensors, or a seed outside its
+            range.
     """
 
     def __init__(
@@ -76,7 +86,7 @@ class MetaGrad:
         hypernetwork: Hypernetwork,
         *,
         phi: PhiTraining = _DEFAULT_PHI,
-        parameters: Sequence[str] = (),
+        parameters: Sequence[str] | None = None,
         gradient_quantizer: Quantizer | None = None,
         refinement: Refinement = "exact",
         seed: int = 0,
@@ -88,16 +98,22 @@ class MetaGrad:
             )
         if isinstance(parameters, str):
             raise TypeError(f"parameters are a list of patterns, also of one: ({parameters!r},)")
+        if parameters is not None and not parameters:
+            raise ValueError(
+                "parameters is empty: leave it out for every emulated weight, or leave MetaGrad out"
+            )
         check_refinement(refinement)
         Stream(seed=seed)  # refuses what could not address random bits later
         _check_quantizer(gradient_quantizer)
-        self.parameters, self.seed = tuple(parameters), seed
+        self.parameters, self.seed = tuple(parameters or ()), seed
         self.refinement: Refinement = refinement
         self.gradient_quantizer = gradient_quantizer
         self._learner = Learner(hypernetwork=hypernetwork, phi=phi, seed=seed)
         self._effect = Effect()
         self._steps = 0
-        self._given: list[Given] = []
+        self._rate: float | None = None
+        self._commit: Commit | None = None
+        self._calibrate_again: weakref.finalize[..., Any] | None = None
 
     @property
     def hypernetwork(self) -> Hypernetwork:
@@ -107,9 +123,14 @@ class MetaGrad:
     def before_step(self, step: Step) -> None:
         """Have pre-processed weights leave their calibration to this recipe."""
         check_optimizer(step.optimizer, self.refinement)
-        for target in find_targets(step.model, self.parameters):
-            if target.preprocessing is not None:
-                target.preprocessing.passes_uncalibrated = True
+        self.abandon_step()  # the step before, if it ended early
+        targets = find_targets(step.model, self.parameters)
+        # The schedule's: recipes scale learning rates in `on_gradients`, and phi's schedule does not follow those.
+        self._rate = _learning_rate(step.optimizer, targets[0].parameter)
+        found = [t.preprocessing for t in targets if t.preprocessing is not None]
+        if found:
+            _leave_out_calibration(found, True)
+            self._calibrate_again = weakref.finalize(step, _leave_out_calibration, found, False)
 
     @torch.no_grad()
     def on_gradients(self, step: Step) -> None:
@@ -119,8 +140,14 @@ class MetaGrad:
         memory = self._learner.prepare(shapes, targets[0].parameter.device)
         self._effect.start(step.epoch)
         gradient = memory.layout.join([_gradient(t.parameter) for t in targets], self._learner.dtype)
+        _check_left_out(targets)
         calibration = self._calibration(memory, targets)
-        self._learn(memory, gradient, calibration, _learning_rate(step.optimizer, targets[0].parameter))
+        rate = _learning_rate(step.optimizer, targets[0].parameter) if self._rate is None else self._rate
+        self.abandon_step()  # nothing is left out any longer
+        if not _is_finite(gradient):
+            self._pass_on(memory, targets, calibration, step.optimizer)
+            return
+        self._learn(memory, gradient, calibration, rate)
         self._keep(memory, targets, gradient, calibration)
         self._give(memory, targets, step.optimizer)
         bill_passes(memory, with_scales=self.hypernetwork.reads_scales)
@@ -129,9 +156,18 @@ class MetaGrad:
     @torch.no_grad()
     def after_step(self, step: Step) -> None:
         """Note how far each weight moved for its corrected gradient."""
-        if self._given and self._learner.memory is not None:
-            self._learner.memory.factors = factors(step.optimizer, self._given, self.refinement)
-        self._given = []
+        commit, memory = self._commit, self._learner.memory
+        if commit is not None and memory is not None and commit.happened:
+            memory.factors = commit.factors(step.optimizer, self.refinement)
+        self.abandon_step()
+
+    def abandon_step(self) -> None:
+        """Leave nothing of a step that ended early on the model and its optimiser."""
+        if self._calibrate_again is not None:
+            self._calibrate_again()
+        if self._commit is not None:
+            self._commit.end()
+        self._calibrate_again = self._commit = self._rate = None
 
     def measurements(self) -> dict[str, float]:
         """Means over the epoch's steps (see `effect.py`), and the hypernetwork's own values."""
@@ -156,7 +192,8 @@ class MetaGrad:
             raise ValueError(f"a state of MetaGrad has the keys {', '.join(_STATE)}")
         self._learner.load_state_dict(state["learner"])
         self._effect.load_state_dict(state["effect"])
-        self._steps, self._given = state["steps"], []
+        self._steps = state["steps"]
+        self.abandon_step()
 
     def _learn(self, memory: Memory, gradient: Tensor, calibration: Tensor | None, rate: float) -> None:
         if memory.gradient is None:
@@ -182,30 +219,34 @@ class MetaGrad:
         if quantizer is None:
             return gradient
         pieces = []
-        for site, (name, part) in enumerate(
-            zip(memory.layout.shapes, memory.layout.part(gradient), strict=True)
-        ):
+        for site, part in enumerate(memory.layout.part(gradient)):
             stream = Stream(seed=self.seed, step=self._steps, site=site, operand=GRADIENT_STREAM)
             bill_quantizer(quantizer, part)
-            try:
-                pieces.append(quantizer(part, stream=stream).dequantize())
-            except NotANumberError as error:
-                raise NotANumberError(f"gradient of {name}: {error}") from error
+            pieces.append(quantizer(part, stream=stream).dequantize())
         return memory.layout.join(pieces, gradient.dtype)
 
     def _calibration(self, memory: Memory, targets: Sequence[Target]) -> Tensor | None:
-        """That of pre-processed weights, which are told to calibrate their next gradients themselves again."""
+        """That of pre-processed weights."""
         if all(t.preprocessing is None for t in targets):
             return None
-        found = []
-        for t in targets:
-            weight = t.parameter.detach()
-            if t.preprocessing is None:
-                found.append(torch.ones_like(weight))
-            else:
-                found.append(t.preprocessing.calibration(weight))
-                t.preprocessing.passes_uncalibrated = False
+        found = [
+            torch.ones_like(t.parameter)
+            if t.preprocessing is None
+            else t.preprocessing.calibration(t.parameter.detach())
+            for t in targets
+        ]
         return memory.layout.join(found, self._learner.dtype)
+
+    def _pass_on(
+        self, memory: Memory, targets: Sequence[Target], calibration: Tensor | None, optimizer: Optimizer
+    ) -> None:
+        """Give gradients that are not finite as they are, with their calibration."""
+        if calibration is not None:
+            for target, part in zip(targets, memory.layout.part(calibration), strict=True):
+                if target.parameter.grad is not None:
+                    target.parameter.grad.mul_(part)
+        # What was kept stays good if the weights do: the next gradient is then one at the same weights.
+        self._commit = Commit(optimizer)
 
     def _give(self, memory: Memory, targets: Sequence[Target], optimizer: Optimizer) -> None:
         """Put the corrected gradients in their places."""
@@ -215,10 +256,27 @@ class MetaGrad:
         if memory.calibration is not None:
             corrected = corrected * memory.calibration
         parts, sizes = memory.layout.part(corrected), norms(corrected.split(memory.layout.sizes))
-        self._given = [
-            give(optimizer, target, part, norm)
-            for target, part, norm in zip(targets, parts, sizes, strict=True)
-        ]
+        given = [give(target, part, norm) for target, part, norm in zip(targets, parts, sizes, strict=True)]
+        self._commit = Commit(optimizer, given)
+
+
+def _leave_out_calibration(found: Sequence[WeightPreprocessing], left_out: bool) -> None:
+    for preprocessing in found:
+        preprocessing.passes_uncalibrated = left_out
+
+
+def _check_left_out(targets: Sequence[Target]) -> None:
+    for target in targets:
+        if target.preprocessing is not None and not target.preprocessing.passes_uncalibrated:
+            raise ValueError(
+                f"the gradient of {target.name}, a pre-processed weight, came with its calibration: call before_step "
+                "before the backward pass, with the same Step object as on_gradients"
+            )
+
+
+def _is_finite(gradient: Tensor) -> bool:
+    """Whether all of it is; its largest magnitude neither overflows nor hides NaN."""
+    return gradient.is_meta or math.isfinite(float(torch.linalg.vector_norm(gradient, math.inf)))
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:

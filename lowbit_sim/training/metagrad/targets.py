@@ -1,8 +1,9 @@
 """The parameters that MetaGrad corrects, by the names that they have without wrappers.
 
-By default the weights of emulated layers: those whose gradients come out of emulated GEMMs. Biases, norms and
-whatever else the patterns leave out pass untouched. "module." of a DistributedDataParallel and "parametrizations" of
-a pre-processed weight are no part of a name, so patterns and checkpoints are the same with and without them.
+By default the weights of emulated layers, those whose gradients come out of emulated GEMMs, and weights that are
+pre-processed. Biases, norms and whatever else the patterns leave out pass untouched. "module." of a
+DistributedDataParallel and "parametrizations" of a pre-processed weight are no part of a name, so patterns and
+checkpoints are the same with and without them.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Target:
 
 
 def find_targets(model: nn.Module, patterns: Sequence[str] = ()) -> list[Target]:
-    """The parameters that patterns name, or with none the weights of emulated layers.
+    """The parameters that patterns name, or with none the weights of emulated layers and those pre-processed.
 
     Args:
         model: The model; wrapped in DistributedDataParallel or not.
@@ -60,7 +61,7 @@ def find_targets(model: nn.Module, patterns: Sequence[str] = ()) -> list[Target]
     found = {t.name: t for t in _named(model)}
     if patterns:
         return _matching(found, patterns)
-    return _of_emulated_layers(model, found)
+    return _of_layers(model, found)
 
 
 def _matching(found: dict[str, Target], patterns: Sequence[str]) -> list[Target]:
@@ -71,7 +72,7 @@ def _matching(found: dict[str, Target], patterns: Sequence[str]) -> list[Target]
     return [t for name, t in found.items() if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
-def _of_emulated_layers(model: nn.Module, found: dict[str, Target]) -> list[Target]:
+def _of_layers(model: nn.Module, found: dict[str, Target]) -> list[Target]:
     inside = {
         id(p)
         for layer in model.modules()
@@ -80,7 +81,10 @@ def _of_emulated_layers(model: nn.Module, found: dict[str, Target]) -> list[Targ
         if p.ndim >= 2
     }
     chosen = [
-        t for t in found.values() if id(t.parameter) in inside and "weight" in t.name.rpartition(".")[2]
+        t
+        for t in found.values()
+        if t.preprocessing is not None
+        or (id(t.parameter) in inside and "weight" in t.name.rpartition(".")[2])
     ]
     if not chosen:
         raise ValueError(

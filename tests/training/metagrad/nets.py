@@ -25,6 +25,16 @@ HYPERNETWORKS: dict[str, Callable[[], Hypernetwork]] = {
     "moment_fc": lambda: lb.MomentFC(4),
 }
 
+
+def low_precision_hypernetwork() -> Hypernetwork:
+    """Away from the identity, with GEMMs in INT8 that draw random bits forward and backward."""
+    m = lb.MultiFC(8, 3, initial="paper")
+    drawn = lb.Quantizer(lb.INT8, rounding=STOCHASTIC)
+    gemm = lb.GemmSpec(lhs=drawn, rhs=drawn)
+    rules = [lb.Rule("*", lb.OpSpec(output=gemm, grad_input=gemm, grad_weight=gemm))]
+    return lb.convert(m, rules, seed=6)  # type: ignore[return-value]
+
+
 #: phi stays as it is.
 FROZEN = lb.PhiTraining(learning_rate=0.0)
 

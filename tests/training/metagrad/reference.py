@@ -1,10 +1,11 @@
 """MetaGrad written as its algorithm is: the hypernetwork inside the graph of the next step's loss.
 
     W_t = update(W_{t-1}, M_phi(g_{t-1}, ...))       with its graph
-    L_t = loss(net(W_t));  dL_t/dphi by autograd, through W_t;  phi moves by plain gradient descent
+    L_t = loss(net(W^_t));  dL_t/dphi by autograd, through W_t;  phi moves by plain gradient descent
 
-Every weight tensor is corrected on its own, optimisers are written out with their derivative, and nothing is shared
-with the recipe but the hypernetworks' forward.
+W^ is the weight as it is, or pre-processed by DoReFa or BWN, whose formulas stand here once more; M then corrects the
+gradient at W^, and its output is multiplied by the calibration. Every weight tensor is corrected on its own,
+optimisers are written out with their derivative, and nothing but the hypernetworks is shared with the recipe.
 """
 
 from dataclasses import dataclass, field
@@ -43,6 +44,33 @@ def adam(w: Tensor, g: Tensor, kept: dict[str, Any], o: dict[str, Any]) -> Tenso
     return w - o["lr"] * m_hat / (v_hat.sqrt() + o["eps"])
 
 
+class _StraightThrough(torch.autograd.Function):
+    """W to W^, with the calibration as the derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, w: Tensor, hat: Tensor, calibration: Tensor) -> Tensor:
+        ctx.save_for_backward(calibration)
+        return hat.clone()
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        return g * ctx.saved_tensors[0], None, None
+
+
+def _preprocessed(kind: str, w: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    """W^, how hypernetworks read the weight, and the calibration; biases are as they are."""
+    w = w.detach()
+    if kind == "bwn" and w.ndim == 2:
+        sign = (w >= 0).double() * 2 - 1
+        return sign * w.abs().mean(), {"preprocessed": w, "signed": w}, torch.ones_like(w)
+    if kind == "dorefa 4" and w.ndim == 2:
+        t, largest = w.tanh(), w.tanh().abs().max()
+        between = t / (2 * largest) + 0.5
+        read = {"preprocessed": between, "signed": t / largest}
+        return 2 * (15 * between).round() / 15 - 1, read, (1 - t * t) / largest
+    return w, {"preprocessed": w, "signed": w}, torch.ones_like(w)
+
+
 @dataclass
 class Run:
     """A model's weights by name with all that is kept of each, and phi's gradients so far."""
@@ -64,7 +92,7 @@ def _corrected(m: Hypernetwork, kept: dict[str, Any]) -> Tensor:
     )
     y, after = m(c, state)
     kept["state_after"] = tuple(s.detach() for s in after)
-    return y.reshape(kept["g"].shape)
+    return y.reshape(kept["g"].shape) * kept["calibration"]
 
 
 def run(
@@ -75,6 +103,7 @@ def run(
     options: dict[str, Any],
     phi_rate: float,
     cut: bool = False,
+    preprocessing: str = "none",
 ) -> Run:
     """Train a copy of a model's parameters; both model and hypernetwork are float64.
 
@@ -86,6 +115,7 @@ def run(
         options: Its hyperparameters.
         phi_rate: phi's learning rate.
         cut: Whether M's output is taken out of the graph.
+        preprocessing: "dorefa 4" (with 4 bits), "bwn" or "none".
     """
     phi = list(hypernetwork.parameters())
     run = Run({name: p.detach().clone() for name, p in model.named_parameters()})
@@ -94,13 +124,15 @@ def run(
             name: _moved(hypernetwork, w, run.kept.get(name), update, options, cut)
             for name, w in run.weights.items()
         }
-        loss = F.cross_entropy(functional_call(model, graph, (batch.inputs,)), batch.targets)
+        made = {name: _preprocessed(preprocessing, w) for name, w in graph.items()}
+        hats = {name: _StraightThrough.apply(graph[name], hat, c) for name, (hat, _, c) in made.items()}
+        loss = F.cross_entropy(functional_call(model, hats, (batch.inputs,)), batch.targets)  # pyright: ignore[reportArgumentType]
         if run.kept:
             found = torch.autograd.grad(
                 loss, phi, retain_graph=True, materialize_grads=True, allow_unused=True
             )
             run.phi_gradients.append([g.clone() for g in found])
-        gradients = torch.autograd.grad(loss, list(graph.values()))
+        gradients = torch.autograd.grad(loss, list(hats.values()))  # pyright: ignore[reportArgumentType]
         if run.kept:
             with torch.no_grad():
                 for p, g in zip(phi, found, strict=True):
@@ -108,7 +140,14 @@ def run(
         run.weights = {name: w.detach() for name, w in graph.items()}
         for (name, w), g in zip(run.weights.items(), gradients, strict=True):
             old = run.kept.get(name, {})
-            run.kept[name] = {"g": g, "w": w, "moment": _moment(hypernetwork, old, g), "optimizer": {}}
+            _, read, calibration = made[name]
+            run.kept[name] = {
+                "g": g,
+                "w": read.get(hypernetwork.weight_reading, w),
+                "moment": _moment(hypernetwork, old, g),
+                "calibration": calibration,
+                "optimizer": {},
+            }
             if old:
                 run.kept[name] |= {"state": old["state_after"], "optimizer": old["optimizer"]}
     return run

@@ -76,8 +76,9 @@ def test_passes_and_state_of_fc_grad_with_adam():
     )
     vector = 4 * COORDINATES
     passes = added(trace)[-1]
-    # Gradient in, direction, gradient out; what is kept at that moment is the gradient, the factors come later.
-    assert (passes.read_bytes, passes.write_bytes, passes.state_bytes) == (3 * vector, 3 * vector, vector)
+    # Gradient in, whether it is finite, direction, gradient out, its norms; the first, third and fourth are written.
+    # What is kept at that moment is the gradient, the factors come later.
+    assert (passes.read_bytes, passes.write_bytes, passes.state_bytes) == (5 * vector, 3 * vector, vector)
     phi = next(e for e in added(trace) if getattr(e, "kind", "") == "optimizer_update")
     assert (phi.elements, phi.parameter_bytes, phi.state_bytes) == (16, 64, 128)
 

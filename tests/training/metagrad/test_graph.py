@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import lowbit_sim as lb
 from lowbit_sim.training.examples import Examples
+from lowbit_sim.training.metagrad.targets import find_targets
 from lowbit_sim.training.recipe import Step
 from tests.training.metagrad import reference
 from tests.training.metagrad.nets import HYPERNETWORKS, batches, net, step_through
@@ -21,10 +22,21 @@ CASES: dict[str, tuple[Any, dict[str, Any], Any]] = {
     "momentum": (torch.optim.SGD, {"lr": 0.2, "momentum": 0.9, "weight_decay": 0.1}, reference.sgd),
     "dampened": (torch.optim.SGD, {"lr": 0.2, "momentum": 0.8, "dampening": 0.5}, reference.sgd),
     "nesterov": (torch.optim.SGD, {"lr": 0.2, "momentum": 0.8, "nesterov": True}, reference.sgd),
+    # Torch's default on a GPU; with nesterov it writes to the gradients.
+    "nesterov foreach": (
+        torch.optim.SGD,
+        {"lr": 0.2, "momentum": 0.8, "nesterov": True, "foreach": True},
+        reference.sgd,
+    ),
     "adam": (torch.optim.Adam, {**ADAM, "weight_decay": 0.1}, reference.adam),
+    "adam foreach": (torch.optim.Adam, {**ADAM, "weight_decay": 0.1, "foreach": True}, reference.adam),
     "adam maximised": (torch.optim.Adam, {**ADAM, "maximize": True}, reference.adam),
     "adamw": (torch.optim.AdamW, {**ADAM, "weight_decay": 0.1}, reference.adam),
 }
+
+
+#: Options of `preprocess_weights` by the names in `reference`.
+PREPROCESSING: dict[str, Any] = {"dorefa 4": {"kind": "dorefa", "bits": 4}, "bwn": {"kind": "bwn"}}
 
 
 def doubles(count: int) -> list[Examples]:
@@ -44,8 +56,10 @@ def _noise(module: nn.Module) -> list[Tensor]:
     return [0.1 * torch.randn(p.shape, generator=generator) for p in module.parameters()]
 
 
-def trained(hypernetwork: Any, kind: Any, options: dict[str, Any], phi_rate: float):
+def trained(hypernetwork: Any, kind: Any, options: dict[str, Any], phi_rate: float, preprocessing: str):
     model = net(spec=None).double()
+    if preprocessing != "none":
+        lb.preprocess_weights(model, **PREPROCESSING[preprocessing], layers=(model[0], model[2]))
     recipe = lb.MetaGrad(
         hypernetwork,
         phi=lb.PhiTraining(learning_rate=phi_rate, optimizer="sgd", schedule="constant"),
@@ -55,22 +69,59 @@ def trained(hypernetwork: Any, kind: Any, options: dict[str, Any], phi_rate: flo
     return model, recipe
 
 
-@pytest.mark.parametrize("hypernetwork", HYPERNETWORKS)
-@pytest.mark.parametrize("case", CASES)
-def test_phi_and_weights_are_those_of_the_graph(hypernetwork, case):
+def assert_it_is_the_graph(hypernetwork: str, case: str, preprocessing: str = "none"):
     kind, options, update = CASES[case]
-    model, recipe = trained(moved(HYPERNETWORKS[hypernetwork]()), kind, options, phi_rate=0.05)
+    model, recipe = trained(moved(HYPERNETWORKS[hypernetwork]()), kind, options, 0.05, preprocessing)
     m = moved(HYPERNETWORKS[hypernetwork]())
     written = {**options, "decoupled": kind is torch.optim.AdamW}
-    expected = reference.run(net(spec=None).double(), m, doubles(STEPS + 1), update, written, 0.05)
+    expected = reference.run(
+        net(spec=None).double(),
+        m,
+        doubles(STEPS + 1),
+        update,
+        written,
+        0.05,
+        preprocessing=preprocessing,
+    )
     # The reference commits an update when the next step's forward pass begins.
     expected_phi = [p.clone() for p in m.parameters()]
-    for name, p in model.named_parameters():
-        torch.testing.assert_close(p.detach(), expected.weights[name], rtol=1e-9, atol=1e-12)
+    for target in find_targets(model, ("*",)):
+        w = target.parameter.detach()
+        torch.testing.assert_close(w, expected.weights[target.name], rtol=1e-9, atol=1e-12)
     last = expected.phi_gradients[-1]
     for p, q, g in zip(recipe.hypernetwork.parameters(), expected_phi, last, strict=True):
         torch.testing.assert_close(p.detach(), q + 0.05 * g, rtol=1e-9, atol=1e-12)
         assert float(g.abs().max()) > 0
+
+
+@pytest.mark.parametrize("hypernetwork", HYPERNETWORKS)
+@pytest.mark.parametrize("case", CASES)
+def test_phi_and_weights_are_those_of_the_graph(hypernetwork, case):
+    assert_it_is_the_graph(hypernetwork, case)
+
+
+@pytest.mark.parametrize("hypernetwork", HYPERNETWORKS)
+@pytest.mark.parametrize("preprocessing", PREPROCESSING)
+def test_preprocessed_weights_are_those_of_the_graph(hypernetwork, preprocessing):
+    """The calibration stands in the update and, at the weights that it led to, in the loss' derivative."""
+    assert_it_is_the_graph(hypernetwork, "sgd", preprocessing)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_learned_rate_is_part_of_the_derivative_on_either_side(first):
+    """Hypergradient descent's factor, frozen at 3, is a learning rate three times as large; phi's own stays."""
+    found = []
+    for rate, factor in ((0.6, 1.0), (0.2, 3.0)):
+        model = net(spec=None).double()
+        scaled = lb.Hypergradient(hyper_learning_rate=0.0)
+        scaled.load_state_dict({"factors": {"": factor}, "moves": {}})
+        recipe = lb.MetaGrad(moved(lb.MomentFC(4)), phi=lb.PhiTraining(learning_rate=0.05), parameters=("*",))
+        recipes = (scaled, recipe) if first else (recipe, scaled)
+        step_through(model, torch.optim.SGD(model.parameters(), lr=rate), doubles(STEPS), *recipes)
+        assert recipe._learner._largest_rate == rate
+        found.append([p.detach() for p in (*model.parameters(), *recipe.hypernetwork.parameters())])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
 
 
 def test_phi_learns_nothing_where_the_graph_is_cut():
@@ -132,14 +183,18 @@ def test_relu_makes_two_numbers():
     assert values["c_positive"] != values["c_negative"]
 
 
-def test_the_collapsed_product_is_the_layers_one_after_another():
-    m = lb.MultiFC(8, 3, initial="paper").double()
-    x = torch.linspace(-2, 2, 9, dtype=torch.float64)
-    assert m.fc.is_one_matrix
-    y = x.unsqueeze(1)
-    for layer in m.fc.layers:
-        y = layer(y)
-    torch.testing.assert_close(m.fc(x), y.squeeze(1))
+@pytest.mark.parametrize("activation", ["none", "relu"])
+def test_the_collapsed_product_is_the_layers_one_after_another(activation):
+    m = moved(lb.MultiFC(8, 3, activation=activation, initial="paper"))
+    x = torch.linspace(-2, 2, 9, dtype=torch.float64).requires_grad_()
+    y, direction = m.fc.layered(x), torch.linspace(1, 2, 9, dtype=torch.float64)
+    torch.testing.assert_close(m.fc(x), y)
+    inputs = (x, *m.parameters())
+    collapsed, layered = (torch.autograd.grad(each, inputs, direction) for each in (m.fc(x), y))
+    # The slope at 0 itself is torch's choice.
+    for one, other in zip(collapsed[1:], layered[1:], strict=True):
+        torch.testing.assert_close(one, other)
+    assert torch.equal(*m.fc.slopes()) == (activation == "none")
 
 
 def test_residual_refinement_takes_the_update_for_plain_descent():

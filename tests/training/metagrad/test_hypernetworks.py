@@ -156,4 +156,10 @@ def test_what_is_wrong_is_said():
         lb.MomentFC(moment_decay=1)
     with pytest.raises(ValueError, match="lack a vector"):
         lb.MultiFC()(Coordinates(gradient=torch.ones(2)), ())
-    assert FullyConnected(hidden=2, depth=1, activation="none", zero=False).matrix().shape == (1, 1)
+
+
+@pytest.mark.parametrize("activation", ["none", "relu"])
+def test_one_layer_is_one_number(activation):
+    layer = FullyConnected(hidden=2, depth=1, activation=activation, zero=False)
+    number = layer.layers[0].weight.squeeze()
+    assert torch.equal(layer(torch.tensor([1.0, -2.0])), torch.tensor([1.0, -2.0]) * number)

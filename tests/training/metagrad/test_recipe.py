@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 import lowbit_sim as lb
 from lowbit_sim.training.gradient_clipping import ClipGradientNorm
 from lowbit_sim.training.loop import train
+from lowbit_sim.training.metagrad import coordinates
 from lowbit_sim.training.recipe import Step
 from tests.training.metagrad.nets import (
     FROZEN,
@@ -20,6 +21,7 @@ from tests.training.metagrad.nets import (
     STOCHASTIC,
     batches,
     bits,
+    low_precision_hypernetwork,
     net,
     step_through,
 )
@@ -46,17 +48,17 @@ def trained(
 
 
 @pytest.mark.parametrize(
-    ("kind", "optimizer"),
+    ("kind", "optimizer", "steps"),
     [
-        *(("dense", optimizer) for optimizer in OPTIMIZERS),
-        ("convolutional", "momentum"),
-        ("attention", "adam"),
+        *(("dense", optimizer, 50) for optimizer in OPTIMIZERS),
+        ("convolutional", "momentum", 20),
+        ("attention", "adam", 10),
     ],
 )
-def test_the_identity_is_plain_training_bit_for_bit(kind, optimizer):
-    """T1: 50 steps of emulated INT4 training."""
+def test_the_identity_is_plain_training_bit_for_bit(kind, optimizer, steps):
+    """T1: emulated INT4 training."""
     recipe = lb.MetaGrad(lb.MomentFC(), phi=FROZEN)
-    assert bits(trained(kind, optimizer, 50, recipe)) == bits(trained(kind, optimizer, 50))
+    assert bits(trained(kind, optimizer, steps, recipe)) == bits(trained(kind, optimizer, steps))
 
 
 @pytest.mark.parametrize("hypernetwork", HYPERNETWORKS)
@@ -198,28 +200,68 @@ def test_a_run_that_diverges_is_told_as_such():
     assert result.status == "diverged"
 
 
-def test_a_gradient_that_is_not_finite_leaves_phi_as_it_was():
-    model, recipe = net(spec=None), lb.MetaGrad(lb.FCGrad(), parameters=("*",))
+def test_hypergradient_refuses_gradients_without_their_calibration():
+    model = lb.preprocess_weights(net(), "dorefa")
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    step_through(model, optimizer, batches("dense", 2), recipe)
-    before = recipe.measurements()["c"]
-    for p in model.parameters():
-        p.grad = torch.full_like(p, math.nan)
-    step = Step(index=2, epoch=0, model=model, optimizer=optimizer, batch=batches("dense", 1)[0])
-    recipe.on_gradients(step)
-    assert recipe.measurements()["c"] == before
+    recipes = (lb.Hypergradient(hyper_learning_rate=0.1), lb.MetaGrad(lb.FCGrad()))
+    with pytest.raises(
+        ValueError, match=r"hypergradient takes gradients.*that of 0\.weight.*lacks its calib"
+    ):
+        step_through(model, optimizer, batches("dense", 1), *recipes)
 
 
-def test_q_g_names_the_parameter_whose_gradient_is_nan():
-    model = net(spec=None)
-    recipe = lb.MetaGrad(lb.FCGrad(), parameters=("*",), gradient_quantizer=lb.Quantizer(lb.INT4))
-    for p in model.parameters():
-        p.grad = torch.full_like(p, math.nan)
+def test_preprocessed_weights_need_before_step():
+    model, recipe = lb.preprocess_weights(net(), "bwn"), lb.MetaGrad(lb.FCGrad())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with pytest.raises(lb.NotANumberError, match=r"gradient of 0\.weight"):
-        recipe.on_gradients(
-            Step(index=0, epoch=0, model=model, optimizer=optimizer, batch=batches("dense", 1)[0])
-        )
+    step = Step(index=0, epoch=0, model=model, optimizer=optimizer, batch=batches("dense", 1)[0])
+    with pytest.raises(
+        ValueError, match=r"gradient of 0\.weight, a pre-processed weight, came with its calibra"
+    ):
+        recipe.on_gradients(step)
+
+
+def test_the_gradient_quantiser_draws_new_bits_in_every_step():
+    model = nn.ParameterDict({"w": nn.Parameter(torch.zeros(64))})
+    quantizer = lb.Quantizer(lb.INT4, rounding=STOCHASTIC)
+    recipe = lb.MetaGrad(lb.FCGrad(), phi=FROZEN, parameters=("w",), gradient_quantizer=quantizer)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    drawn = []
+    for index in range(2):
+        model["w"].grad = torch.linspace(-1, 1, 64)
+        step = Step(index=index, epoch=0, model=model, optimizer=optimizer, batch=batches("dense", 1)[0])
+        recipe.on_gradients(step)
+        drawn.append(model["w"].grad.clone())
+    assert not torch.equal(*drawn)
+
+
+@pytest.mark.parametrize("chunk", [30, coordinates.CHUNK])
+def test_learning_computes_the_correction_with_the_bits_that_it_drew(chunk, monkeypatch):
+    """A hypernetwork with stochastic rounding: what phi's derivative is taken of is what was committed."""
+    monkeypatch.setattr(coordinates, "CHUNK", chunk)
+    model, recipe = net(), lb.MetaGrad(low_precision_hypernetwork())
+    found: list[torch.Tensor] = []
+    recipe.hypernetwork.register_forward_hook(lambda _m, _c, y: found.append(y[0].detach().clone()))
+    step_through(model, torch.optim.SGD(model.parameters(), lr=0.1), batches("dense", 4), recipe)
+    count = math.ceil(72 / chunk)
+    runs = [torch.cat(found[start : start + count]) for start in range(0, len(found), count)]
+    corrected, again = runs[::2], runs[1::2]
+    assert len(again) == 3
+    for one, other in zip(corrected, again, strict=False):
+        assert torch.equal(one, other)
+    assert not torch.equal(recipe._learner.correct(), corrected[-1])  # other bits, another M
+
+
+def test_chunks_have_random_bits_of_their_own(monkeypatch):
+    """The second half of the coordinates is the first once more, and is corrected with other bits."""
+    monkeypatch.setattr(coordinates, "CHUNK", 64)
+    model = nn.ParameterDict({"w": nn.Parameter(torch.linspace(-1, 1, 64).repeat(2))})
+    model["w"].grad = torch.linspace(1, 2, 64).repeat(2)
+    recipe = lb.MetaGrad(low_precision_hypernetwork(), parameters=("w",))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    recipe.on_gradients(
+        Step(index=0, epoch=0, model=model, optimizer=optimizer, batch=batches("dense", 1)[0])
+    )
+    assert not torch.equal(*model["w"].grad.chunk(2))
 
 
 def test_measurements_are_those_of_the_epoch_in_progress():

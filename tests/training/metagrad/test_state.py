@@ -13,18 +13,36 @@ import lowbit_sim as lb
 from lowbit_sim.nn.state import emulation_state, load_emulation_state
 from lowbit_sim.training.checkpoint import Checkpoint
 from lowbit_sim.training.loop import train
-from tests.training.metagrad.nets import HYPERNETWORKS, INT4, STOCHASTIC, batches, bits, net, step_through
+from tests.training.metagrad.nets import (
+    FROZEN,
+    HYPERNETWORKS,
+    INT4,
+    STOCHASTIC,
+    batches,
+    bits,
+    low_precision_hypernetwork,
+    net,
+    step_through,
+)
 from tests.training.toys import SETTINGS, toy_examples, toy_model
 
+#: One that draws random bits too: of each of its layers the state holds how many it has drawn.
+KINDS = {
+    **HYPERNETWORKS,
+    "stochastic int8": low_precision_hypernetwork,
+    "stochastic int8 frozen": low_precision_hypernetwork,
+}
 
-@pytest.mark.parametrize("hypernetwork", HYPERNETWORKS)
+
+@pytest.mark.parametrize("hypernetwork", KINDS)
 def test_a_resumed_run_goes_on_bit_for_bit(hypernetwork):
     data = batches("dense", 9)
     quantizer = lb.Quantizer(lb.INT4, rounding=STOCHASTIC)
 
     def fresh():
         model = net()
-        recipe = lb.MetaGrad(HYPERNETWORKS[hypernetwork](), gradient_quantizer=quantizer, seed=5)
+        phi = FROZEN if "frozen" in hypernetwork else lb.PhiTraining()
+        recipe = lb.MetaGrad(KINDS[hypernetwork](), phi=phi, gradient_quantizer=quantizer, seed=5)
         return model, torch.optim.Adam(model.parameters(), lr=0.01), recipe
 
     whole, optimizer, recipe = fresh()
@@ -92,7 +110,11 @@ def test_a_state_of_other_parameters_is_refused():
         ValueError, match=r"other parameters than the model's: 0\.weight, 2\.weight, 3\.weight"
     ):
         step_through(other, torch.optim.SGD(other.parameters(), lr=0.1), batches("convolutional", 1), again)
-    with pytest.raises(ValueError, match="others than before"):
+    others = (
+        r"others than in the step before \(gone or frozen: 2\.weight; new: 3\.weight; of another shape: "
+        r"0\.weight\): name with `parameters`.*or go on with a new MetaGrad"
+    )
+    with pytest.raises(ValueError, match=others):
         step_through(other, torch.optim.SGD(other.parameters(), lr=0.1), batches("convolutional", 1), recipe)
 
 
