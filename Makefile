@@ -22,7 +22,8 @@ help:
 	@echo "make lint       style and types;  make format rewrites the style"
 	@echo "make docs       builds the documentation into site/"
 	@echo "make bench      speed next to other implementations"
-	@echo "make gpu        everything that needs a CUDA device; resumable, writes experiments/records"
+	@echo "make gpu        everything that needs a CUDA device; resumable, writes experiments/records;"
+	@echo "                ARGS='--seconds 1500' ends it after so long, ARGS=--list shows what there is"
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -78,7 +79,7 @@ bench: install-dev
 
 # GPU machines bring their own torch, so nothing is installed: any Python that can import the dependencies will do.
 gpu:
-	$(PYTHON) benchmarks/gpu.py
+	$(PYTHON) -m benchmarks.gpu $(ARGS)
 
 clean:
 	rm -rf $(VENV) build site *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks

@@ -13,6 +13,7 @@ from lowbit_sim.cli import app
 from lowbit_sim.study.quantities import with_prefix
 
 ROOT = Path(__file__).parent.parent
+DEFAULT_STUDY = ROOT / "lowbit_sim" / "study" / "studies" / "digits.toml"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -31,14 +32,23 @@ def test_python_examples_run(code, capsys):
 
 def test_there_are_examples():
     assert len(blocks("python")) == 2
-    assert len(blocks("toml")) == 1
+    assert len(blocks("toml")) == 2
+
+
+def test_the_arm_with_a_recipe_is_read(tmp_path):
+    from lowbit_sim.study.load_study import parse_study
+
+    arms = tomllib.loads(blocks("toml")[0])["arms"]
+    study = parse_study({**tomllib.loads(DEFAULT_STUDY.read_text()), "arms": arms}, "README.md", tmp_path)
+    [recipe] = study.arms[0].recipes
+    assert recipe.name == "metagrad"
 
 
 def test_the_machine_example_has_the_schemas_keys():
     import hw_models
     from hw_models.schema.array import Array
 
-    shown = tomllib.loads(blocks("toml")[0])["array"]
+    shown = tomllib.loads(blocks("toml")[1])["array"]
     assert set(shown) <= set(Array.model_fields)
     mode = hw_models.load("tpu_v1").array.modes[0]
     Array(**shown, modes=(mode,))

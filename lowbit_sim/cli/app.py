@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+TO_BE_CONTINUED = 75  # EX_TEMPFAIL: the same command again goes on
 USER_ERROR = 2
 TABLE_COLUMNS = 100
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from lowbit_sim.cli.app import INTERRUPTED, DataRoot, JsonFile, output
+from lowbit_sim.cli.app import INTERRUPTED, TO_BE_CONTINUED, DataRoot, JsonFile, output
 
 if TYPE_CHECKING:
     from lowbit_sim.study.config import Study
@@ -39,6 +41,18 @@ def compare(
         Path | None,
         typer.Option(metavar="FOLDER", help="Continue this run folder; its own study, if none is named."),
     ] = None,
+    arms: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Run this arm; the others can be run later. Repeatable."),
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="cpu|cuda", help="What to train on.")] = "cpu",
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help=f"Stop at the first epoch's end after so many seconds, with exit status {TO_BE_CONTINUED}.",
+        ),
+    ] = None,
     data_root: DataRoot = None,
     json: JsonFile = None,
 ) -> None:
@@ -49,19 +63,28 @@ def compare(
     """
     from lowbit_sim.study.load_study import load_study
     from lowbit_sim.study.records import require_writable
+    from lowbit_sim.training.device import DeviceError, find_device
 
     if fresh and resume is not None:
         raise typer.BadParameter("--fresh starts anew and --resume continues: give one of them")
+    try:
+        where = {"device": find_device(device), "arms": arms or None, "time_limit_s": seconds}
+    except DeviceError as error:
+        raise typer.BadParameter(str(error), param_hint="--device") from None
     if json is not None:
         require_writable(json)
     try:
         chosen = _overridden(load_study(_study_file(study, resume)), data, profile, seeds, epochs)
-        outcome = _run_with_progress(chosen, out=out, data_root=data_root, fresh=fresh, resume=resume)
+        outcome = _run_with_progress(
+            chosen, out=out, data_root=data_root, fresh=fresh, resume=resume, **where
+        )
     except KeyboardInterrupt:  # before the first run, when there is nothing to show
         raise typer.Exit(INTERRUPTED) from None
     _show(outcome, json)
+    for line in _renderings(outcome, study, json):
+        typer.echo(line)
     if outcome.result.status == "interrupted":
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(TO_BE_CONTINUED if outcome.out_of_time else INTERRUPTED)
 
 
 def _study_file(study: Path | None, resume: Path | None) -> Path:
@@ -97,7 +120,7 @@ def _run_with_progress(study: Study, **where: Any) -> Outcome:
 
     Args:
         study: The study.
-        where: What `run_study` is told about folders.
+        where: What `run_study` is told about folders, the device, the arms and the time.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -134,6 +157,30 @@ def _epochs_done(study: Study, arm: str, seed: int, epoch: int) -> int:
     return len(study.seeds) * sum(epochs[:number]) + study.seeds.index(seed) * epochs[number] + epoch + 1
 
 
+def _state(outcome: Outcome) -> str:
+    """What the run folder's path is introduced by."""
+    if outcome.out_of_time:
+        return "Out of time; run the same command again to continue:"
+    if outcome.result.status == "interrupted":
+        return "Interrupted; run the same command again to continue:"
+    return "Run folder:"
+
+
+def _renderings(outcome: Outcome, study: Path | None, json: Path | None) -> Iterator[str]:
+    """The commands that render the record of a study that ended: as Markdown, and in the page beside its file."""
+    from lowbit_sim.study.markdown_table import has_table
+
+    if outcome.result.status != "completed":
+        return
+    yield f"As Markdown: lowbit-sim report {quote(str(outcome.folder))} --markdown"
+    if study is None or not has_table(study.parent / "README.md", study.stem):
+        return
+    record = study.parent / "records" / f"{study.stem}.json"
+    copy = f"cp {quote(str(outcome.folder / 'result.json'))} {quote(str(record))} && "
+    page = quote(str(study.parent / "README.md"))
+    yield f"In {page}: {'' if json == record else copy}lowbit-sim report --update {page}"
+
+
 def _show(outcome: Outcome, json: Path | None) -> None:
     from lowbit_sim.study.records import write_json
     from lowbit_sim.study.report import study_table
@@ -141,8 +188,6 @@ def _show(outcome: Outcome, json: Path | None) -> None:
 
     console = output()
     console.print(study_table(outcome.result))
-    interrupted = outcome.result.status == "interrupted"
-    state = "Interrupted; run the same command again to continue:" if interrupted else "Run folder:"
-    console.print(f"{state} {outcome.folder}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{_state(outcome)} {outcome.folder}", markup=False, highlight=False, soft_wrap=True)
     if json is not None:
         write_json(json, RunFolder(path=outcome.folder).record(outcome.result))

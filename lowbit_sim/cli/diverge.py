@@ -50,6 +50,8 @@ def diverge(
 
     if (b is None) == (record is None):
         raise typer.BadParameter("give either two sides, or one side and --record FILE.safetensors")
+    if record is not None and record.suffix != ".safetensors":
+        raise typer.BadParameter(f"--record writes FILE.safetensors, got {record}")
     given = {
         "model": model,
         "width": width,
@@ -61,10 +63,9 @@ def diverge(
     }
     setup = setup_for([a] if b is None else [a, b], given)
     if record is not None:
-        path = record.with_suffix(".safetensors")
-        require_writable(path)
-        save_recording(path, record_side(a, setup))
-        typer.echo(f"Wrote {path}. Compare with it: lowbit-sim diverge {path} B")
+        require_writable(record)
+        save_recording(record, record_side(a, setup))
+        typer.echo(f"Wrote {record}. Compare with it: lowbit-sim diverge {record} B")
         return
     if json is not None:
         require_writable(json)

@@ -121,13 +121,19 @@ def _labelled_arms(results: list[StudyResult]) -> dict[str, ArmResult]:
 def _update(page: Path) -> None:
     """Rewrite a page's tables and say whether any has changed."""
     from lowbit_sim.study.errors import StudyError
-    from lowbit_sim.study.markdown_table import updated_page
+    from lowbit_sim.study.markdown_table import has_tables, updated_page
     from lowbit_sim.study.records import write_text
 
     try:
         text = page.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"can't read the page {page}: {error}") from None
+        why = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        raise StudyError(f"can't read the page {page}: {why}") from None
+    if not has_tables(text):
+        raise StudyError(
+            f"{page} has no place for a table: mark one with <!-- NAME --> and <!-- end of NAME --> on lines of "
+            "their own, for the record records/NAME.json beside the page"
+        )
     fresh = updated_page(text, page.parent)
     if fresh == text:
         typer.echo(f"{page}: every table is that of its record")

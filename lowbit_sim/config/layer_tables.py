@@ -146,7 +146,7 @@ class LayerTable(Strict):
 
 
 #: Keys of a table that are not numerics, and so may stand beside anything.
-_BESIDE = {"name", "rules", "path", "clip_gradient_norm", "recipes", "training", "update"}
+_BESIDE = {"name", "rules", "path", "clip_gradient_norm", "recipes", "training", "update", "weights"}
 
 
 def refuse_beside(table: Strict, key: str) -> None:

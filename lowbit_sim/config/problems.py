@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,10 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from lowbit_sim.config.tables import KeyedError, TableError
+from lowbit_sim.numerics.suggest import did_you_mean
+
+#: The names in pydantic's list of what may stand in a place.
+_QUOTED = re.compile(r"'([^']*)'")
 
 #: Keys and positions in lists, from the file's root.
 Location = tuple[str | int, ...]
@@ -75,4 +80,11 @@ def _reason(details: dict[str, Any], cause: object) -> str:
         return str(cause)
     if details["type"] in ("model_type", "dict_type"):  # which speaks of Python's classes
         return "expected a table, as in { key = value }"
+    if details["type"] == "tuple_type" and isinstance(details["input"], str):
+        return f'expected a list, as in ["{details["input"]}"]'
+    if details["type"] in ("tuple_type", "list_type"):
+        return "expected a list, as in [ ... ]"
+    if details["type"] == "literal_error":
+        known = details["ctx"]["expected"]
+        return f"expected {known}{did_you_mean(details['input'], _QUOTED.findall(known))}"
     return details["msg"]

@@ -21,14 +21,26 @@ def unknown(what: str, name: object, known: Iterable[str]) -> str:
     if len(names) > _MANY:
         hint = _hint(_nearest(name, names, _NEAREST))
         return f"unknown {what} {name!r}{hint}{' ' if hint else '; '}{_where(what, names)}"
-    return f"unknown {what} {name!r}: known are {', '.join(names)}{_hint(_nearest(name, names, 1))}"
+    return f"unknown {what} {name!r}: known are {', '.join(names)}{did_you_mean(name, names)}"
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """The end of a message: "; did you mean 'apple'?", or "" where no known name is near."""
+    return _hint(_nearest(name, sorted(known), 1))
 
 
 def _nearest(name: object, names: list[str], count: int) -> list[str]:
-    """At most `count` names: those that begin with the name, the shortest first, then those that are spelt alike."""
+    """At most `count` names: those that begin with the name, the shortest first; those whose words begin with its
+    letters, as learning_rate with those of lr; then those that are spelt alike.
+    """
     longer = sorted((known for known in names if name and known.startswith(str(name))), key=len)
+    short = [known for known in names if "_" in known and _initials(known) == name]
     alike = difflib.get_close_matches(str(name), names, n=count, cutoff=0.4)
-    return list(dict.fromkeys([*longer, *alike]))[:count]
+    return list(dict.fromkeys([*longer, *short, *alike]))[:count]
+
+
+def _initials(name: str) -> str:
+    return "".join(word[:1] for word in name.split("_"))
 
 
 def _hint(nearest: list[str]) -> str:

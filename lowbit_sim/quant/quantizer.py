@@ -215,15 +215,20 @@ class Quantizer:
         if not isinstance(x, Tensor) or not x.is_floating_point():
             got = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
             raise TypeError(f"a quantizer takes a floating-point tensor, got {got}")
-        if x.device.type not in ("cpu", "meta"):
-            raise ValueError(
-                f"there is no quantisation kernel for device {x.device}: move the tensor to the CPU"
-            )
+        if (missing := missing_kernel(x.device)) is not None:
+            raise ValueError(f"{missing}: move the tensor to the CPU")
         if self.rounding.is_stochastic and stream is None:
             raise ValueError(
                 "stochastic rounding needs the address of its random bits: pass stream=Stream(seed=...)"
             )
         return x.detach().resolve_neg().to(torch.float32).contiguous()
+
+
+def missing_kernel(device: torch.device) -> str | None:
+    """Why nothing can be quantised on a device, or None where it can; the meta device has shapes only."""
+    if device.type in ("cpu", "meta"):
+        return None
+    return f"there is no quantisation kernel for device {device}"
 
 
 def _has_nan(x: Tensor) -> bool:

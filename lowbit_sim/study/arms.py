@@ -20,6 +20,7 @@ from lowbit_sim.study.numerics_config import activations, op_spec
 from lowbit_sim.study.quantities import counted
 from lowbit_sim.study.recipes import RecipeContext, RecipeTable
 from lowbit_sim.study.results import ArmResult, Price
+from lowbit_sim.study.weights_config import preprocess
 from lowbit_sim.trace import WorkloadTrace
 from lowbit_sim.training.gradient_clipping import ClipGradientNorm
 from lowbit_sim.training.recipe import Recipe, numbered
@@ -30,7 +31,9 @@ from lowbit_sim.training.workload import trace_training_step
 def settings(study: Study, arm: ArmTable, seed: int) -> TrainingSettings:
     """The hyperparameters of one run."""
     update = None if arm.update is None else arm.update.build()
-    return TrainingSettings(**study.training_of(arm).model_dump(), seed=seed, update=update)
+    hyperparameters = study.training_of(arm).model_dump()
+    autocast = "bf16" if arm.native == "bf16" else None
+    return TrainingSettings(**hyperparameters, seed=seed, update=update, autocast=autocast)
 
 
 def recipes(study: Study, arm: ArmTable, data: Dataset, seed: int) -> dict[str, Recipe]:
@@ -64,9 +67,14 @@ def build_arm(study: Study, arm: ArmTable, data: Dataset, seed: int) -> nn.Modul
         study.model.name, data.in_channels, data.classes, data.image_size, width=study.model.width, seed=seed
     )
     rules = [Rule(rule.path, _rule_spec(rule), activations(rule)) for rule in arm.rules]
+    weights = [(rule.path, rule.weights) for rule in arm.rules if rule.elementwise is None]
     try:
-        return convert(model, [*rules, Rule("*", op_spec(arm), activations(arm))], seed=seed)
+        model = convert(model, [*rules, Rule("*", op_spec(arm), activations(arm))], seed=seed)
     except (UnusedRuleError, UnsupportedModuleError) as error:
+        raise StudyError(f"arm {arm.name!r}: {error}") from None
+    try:
+        return preprocess(model, [*weights, ("*", arm.weights)])
+    except ValueError as error:
         raise StudyError(f"arm {arm.name!r}: {error}") from None
 
 
@@ -85,13 +93,10 @@ def priced_arm(
     spec = op_spec(arm)
     trace = training_step(study, arm, data)
     by_rule = f" ({counted(len(arm.rules), 'rule')})" if arm.rules else ""
-    kept = activations(arm)
-    between = "" if kept is None else f", activations {describe.activations(kept)}"
-    update = f", update {describe.update(arm.update.build())}" if arm.update is not None else ""
     return ArmResult(
         name=arm.name,
         native=arm.is_native,
-        operands=describe.operands(spec) + between + update + by_rule,
+        operands=_numerics_in_words(arm) + by_rule,
         accumulator=describe.accumulator(spec) + by_rule,
         gradient_rounding=describe.gradient_rounding(spec),
         recipes=describe.recipes(arm.recipes, arm.clip_gradient_norm),
@@ -101,8 +106,20 @@ def priced_arm(
     )
 
 
+def _numerics_in_words(arm: ArmTable) -> str:
+    """Operands, and what is not float32 beside them."""
+    words = ["bf16 under autocast" if arm.native == "bf16" else describe.operands(op_spec(arm))]
+    if (kept := activations(arm)) is not None:
+        words.append(f"activations {describe.activations(kept)}")
+    if arm.weights is not None:
+        words.append(f"weights {arm.weights.described()}")
+    if arm.update is not None:
+        words.append(f"update {describe.update(arm.update.build())}")
+    return ", ".join(words)
+
+
 def training_step(study: Study, arm: ArmTable, data: Dataset, *, devices: int = 1) -> WorkloadTrace:
-    """What a machine runs in a training step of an arm, with what its recipes bill; micro-batches as one batch.
+    """What a machine runs in a training step of an arm, with what its recipes bill.
 
     Args:
         study: The study.
@@ -115,11 +132,20 @@ def training_step(study: Study, arm: ArmTable, data: Dataset, *, devices: int = 
     """
     seed = study.seeds[0]
     model = build_arm(study, arm, data, seed)
-    batch = data.train.first(study.training_of(arm).batch_size // devices)
-    optimizer = build_optimizer(model, settings(study, arm, seed))
+    hyperparameters = settings(study, arm, seed)
+    batch = data.train.first(hyperparameters.batch_size // devices)
+    optimizer = build_optimizer(model, hyperparameters)
     algorithms = list(recipes(study, arm, data, seed).values())
     try:
-        return trace_training_step(model, batch.inputs, batch.targets, optimizer, recipes=algorithms)
+        return trace_training_step(
+            model,
+            batch.inputs,
+            batch.targets,
+            optimizer,
+            recipes=algorithms,
+            accumulation=min(hyperparameters.accumulation, len(batch)),
+            autocast=hyperparameters.autocast,
+        )
     except (
         ValueError
     ) as error:  # a scale along an axis that a layer's tensor lacks, or that its GEMM sums over

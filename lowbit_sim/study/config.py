@@ -70,6 +70,18 @@ class RuleTable(NumericsTable):
     path: str = Field(min_length=1)
     elementwise: ElementwiseTable | None = None
 
+    @model_validator(mode="after")
+    def _fits_single_layers(self) -> Self:
+        if self.native == "bf16":
+            raise KeyedError(
+                ("native",), 'a forward pass is in bf16 as a whole: give the arm native = "bf16"'
+            )
+        if self.weights is not None and self.elementwise is not None:
+            raise KeyedError(
+                ("weights",), "this rule is for modules without weights: leave elementwise or it out"
+            )
+        return self
+
     def _kinds(self) -> dict[str, object]:
         return {**super()._kinds(), "elementwise": self.elementwise}
 
@@ -99,10 +111,31 @@ class ArmTable(NumericsTable):
             raise ValueError("clip_gradient_norm is given twice: as a key and among the recipes")
         return self
 
+    @model_validator(mode="after")
+    def _has_each_recipe_once(self) -> Self:
+        names = [recipe.name for recipe in self.recipes]
+        for number, name in enumerate(names):
+            if name in names[:number]:
+                raise KeyedError(
+                    ("recipes", number),
+                    f"{name} is given twice: the second would change what the first has made, with the same random "
+                    "bits; give it once",
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _is_bf16_as_a_whole(self) -> Self:
+        if self.native == "bf16" and self.rules:
+            raise KeyedError(
+                ("rules",), 'a forward pass is in bf16 as a whole: native = "bf16" takes no rules'
+            )
+        return self
+
     @property
     def is_native(self) -> bool:
-        """Whether the arm is float32 throughout: layers, element-wise modules and weight update."""
-        return self.native and self.update is None and all(rule.native for rule in self.rules)
+        """Whether the arm is float32 throughout: layers, element-wise modules, weights and their update."""
+        layers = (self, *self.rules)
+        return self.update is None and all(each.native is True and each.weights is None for each in layers)
 
 
 class Study(Strict):

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 import hw_models
-from lowbit_sim.study.quantities import with_prefix
+from lowbit_sim.study.quantities import exactly, with_prefix
 
 _PJ = 1e-12
 
@@ -27,7 +27,7 @@ def cost_table(report: hw_models.CostReport, title: str) -> RenderableType:
     for label, cost in [*rows, ("total", report.total)]:
         table.add_row(
             label,
-            f"{cost.cycles:,}",
+            exactly(cost.cycles),
             with_prefix(cost.cycles / report.frequency_hz, "s"),
             with_prefix(cost.energy_pj * _PJ, "J"),
             energy_range(cost.energy_low_pj, cost.energy_high_pj),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from lowbit_sim.arith.float_mac import FloatMacUnit
 from lowbit_sim.arith.mac import MacUnit
 from lowbit_sim.arith.spec import GemmSpec, OpSpec
+from lowbit_sim.numerics.formats import CodebookFormat, Format
 from lowbit_sim.numerics.rounding import Rounding, RoundingMode
 from lowbit_sim.ops.elementwise import ElementwiseSpec
 from lowbit_sim.study.recipes import RecipeTable
@@ -17,7 +18,8 @@ from lowbit_sim.training.update_spec import UpdateSpec
 def operands(spec: OpSpec | None) -> str:
     """Formats of the operands: "int8"; where the GEMMs differ, "output int4, grad_input and grad_weight luq4 x int4".
 
-    A transform comes after them: "int8 after hadamard 32".
+    A transform comes after them: "int8 after hadamard 32". A codebook's codes may be narrower than what they stand
+    for: "codebook15 of 8-bit values".
     """
     return _by_gemm(spec, _formats)
 
@@ -84,8 +86,17 @@ def _by_gemm(spec: OpSpec | None, words: Callable[[GemmSpec], str]) -> str:
 
 
 def _formats(gemm: GemmSpec) -> str:
-    text = " x ".join(_distinct((str(gemm.lhs.format), str(gemm.rhs.format))))
+    text = " x ".join(_distinct((_format(gemm.lhs.format), _format(gemm.rhs.format))))
     return text if gemm.transform is None else f"{text} after {gemm.transform}"
+
+
+def _format(format: Format) -> str:
+    """A format's name; of a codebook whose values are wider than its codes, also how wide they are."""
+    if not isinstance(format, CodebookFormat) or format.unit is None:
+        return str(format)
+    largest = max(abs(format.values[0]), abs(format.values[-1])) / format.unit
+    bits = int(largest).bit_length() + (format.values[0] < 0)
+    return f"{format} of {bits}-bit values" if bits > format.bits else str(format)
 
 
 def _accumulators(gemm: GemmSpec) -> str:

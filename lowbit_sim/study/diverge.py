@@ -10,6 +10,7 @@ A side is written
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from lowbit_sim.arith.spec import OpSpec
 from lowbit_sim.nn.convert import convert
 from lowbit_sim.nn.rules import Rule
 from lowbit_sim.numerics.catalog import parse_format
-from lowbit_sim.numerics.suggest import unknown
+from lowbit_sim.numerics.suggest import did_you_mean, unknown
 from lowbit_sim.ops.backend import using_backend
 from lowbit_sim.ops.capture import capture
 from lowbit_sim.study.arms import build_arm
@@ -39,6 +40,7 @@ from lowbit_sim.study.load_study import load_study
 from lowbit_sim.study.models import build
 from lowbit_sim.study.quantities import counted
 from lowbit_sim.study.recordings import RecordedGemm, Recording, load_recording, recorded
+from lowbit_sim.training.autocast import forward
 from lowbit_sim.training.determinism import deterministic
 from lowbit_sim.training.examples import Examples, shuffled
 from lowbit_sim.training.settings import TrainingSettings, build_optimizer
@@ -214,16 +216,27 @@ def _numerics(what: str, side: str) -> OpSpec:
     if what == NATIVE:
         # Not left unconverted: the operators keep what their native GEMMs compute, torch's layers don't.
         return OpSpec(output=None, grad_input=None, grad_weight=None)
+    if _is_study(what):
+        raise StudyError(f"side {side!r} is a study: name one of its arms, as in {what}:ARM")
     if what in hw_models.profile_names() or what.endswith(".toml"):
         return hw_models.load(what).op_spec()
     try:
         return OpSpec.uniform(parse_format(what))
     except ValueError as error:
         profiles = ", ".join(hw_models.profile_names())
+        nearest = did_you_mean(what, hw_models.profile_names())
         raise StudyError(
-            f"side {side!r} is not native, a machine profile ({profiles} or a file), STUDY.toml:ARM, a "
+            f"side {side!r} is not native, a machine profile ({profiles} or a file{nearest}), STUDY.toml:ARM, a "
             f"recording (FILE{_RECORDING}), or a format: {error}"
         ) from None
+
+
+def _is_study(what: str) -> bool:
+    """Whether a file has a study's arms; a profile has none."""
+    try:
+        return what.endswith(".toml") and "arms" in tomllib.loads(Path(what).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
 
 
 def _train(
@@ -238,7 +251,7 @@ def _train(
         batch = next(batches)
         with deterministic(settings.seed + step), forced(), capture() as kept:
             optimizer.zero_grad(set_to_none=True)
-            F.cross_entropy(model(batch.inputs), batch.targets).backward()
+            F.cross_entropy(forward(model, batch.inputs, settings.autocast), batch.targets).backward()
             optimizer.step()
         yield tuple(recorded(gemm) for gemm in kept.gemms)
 

@@ -58,20 +58,28 @@ def parse_study(table: dict[str, Any], where: str, folder: Path) -> Study:
     try:
         study = Study.model_validate(with_product_files(table, folder))
     except ValidationError as error:
-        messages = map(_message, problems(error, Study))
-        raise StudyError("\n".join(f"{where}: {message}" for message in messages)) from None
+        raise StudyError("\n".join(f"{where}: {each}" for each in messages(error, Study))) from None
     study = with_profiles(study, lambda name: _resolved(name, folder))
     _check_profiles(study, where)
     return study
 
 
-def _message(problem: Problem) -> str:
+def messages(error: ValidationError, root: type[BaseModel], what: str = "the study") -> list[str]:
+    """A line for each thing that is wrong in a table.
+
+    Args:
+        error: What pydantic found.
+        root: The type of the table that it was to read.
+        what: What that table is, in words.
+    """
+    return [_message(problem, what) for problem in problems(error, root)]
+
+
+def _message(problem: Problem, what: str) -> str:
     key, table = _dotted(problem.location), _dotted(problem.location[:-1])
     if problem.kind == "extra_forbidden":
         known = _model_at(problem.root, problem.inner[:-1]).model_fields
-        return f"{key}: " + unknown(
-            f"key in {f'[{table}]' if table else 'the study'}", problem.inner[-1], known
-        )
+        return f"{key}: " + unknown(f"key in {f'[{table}]' if table else what}", problem.inner[-1], known)
     if problem.kind == "missing":
         return f"{key}: this key is missing"
     if not problem.is_about_a_value:

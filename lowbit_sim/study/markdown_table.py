@@ -93,7 +93,10 @@ def default_columns(study: StudyResult) -> list[str]:
     """Accuracies, losses and time; and what only some studies have: recipes, own training, runs that failed."""
     columns: list[str] = list(_ALWAYS)
     if any(arm.recipes for arm in study.arms):
-        columns.append("recipes")
+        columns += [
+            "recipes",
+            "operands",
+        ]  # recipes are compared at equal bits: the operands show whether they are
     if any(arm.overrides for arm in study.arms):
         columns.append("training")
     if any(arm_status(arm, study) != "ok" for arm in study.arms):
@@ -155,6 +158,20 @@ def _machine_column(machine: str, study: StudyResult) -> Column:
 
 
 _OPENING = re.compile(r"^<!-- (?P<name>[\w-]+)(?:: (?P<columns>[^\n]*?))? -->$", re.MULTILINE)
+
+
+def has_tables(text: str) -> bool:
+    """Whether a page marks the place of a table."""
+    return _OPENING.search(text) is not None
+
+
+def has_table(page: Path, name: str) -> bool:
+    """Whether a page marks the place of a record's table; one that can't be read has none."""
+    try:
+        text = page.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return any(opening["name"] == name for opening in _OPENING.finditer(text))
 
 
 def updated_page(text: str, folder: Path) -> str:

@@ -1,6 +1,7 @@
 """The numerics part of a study file: one table that says how a layer computes, and its `OpSpec`.
 
 native = true                                      float32
+native = "bf16"                                    float32 with products in bfloat16 (torch.autocast)
 profile = "NAME"                                   the arithmetic of a machine
 format = "int8", accumulator_bits = 16, ...        spelled out, for the three GEMMs alike,
 grad_weight = { lhs = "int4", chunk = 32, ... }    with overrides for one of them
@@ -10,7 +11,9 @@ What neither a GEMM's table nor the layer's gives is `OpSpec.uniform`'s default 
 
 from __future__ import annotations
 
-from pydantic import model_validator
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, model_validator
 
 import hw_models
 from lowbit_sim.arith.spec import OpSpec
@@ -19,18 +22,29 @@ from lowbit_sim.config.layer_tables import LayerTable, refuse_beside
 from lowbit_sim.config.numerics import activation_spec, check_keys, check_numerics, layer_spec
 from lowbit_sim.config.tables import checked
 from lowbit_sim.ops.elementwise import ElementwiseSpec
+from lowbit_sim.study.weights_config import WeightsTable
+
+Native = Literal["bf16"] | bool
+
+
+def _native(value: Any) -> Any:
+    if not isinstance(value, bool) and value != "bf16":
+        raise ValueError('expected true for float32, or "bf16" for float32 with products in bfloat16')
+    return value
 
 
 class NumericsTable(LayerTable):
     """How a layer computes: exactly one of `native`, `profile` and `format`; the rest goes with `format`.
 
     Attributes:
-        native: In float32.
+        native: In float32; "bf16" for an arm whose forward passes run under torch.autocast.
         profile: As the machine of this profile does.
+        weights: What is done to the weights before they are quantised.
     """
 
-    native: bool = False
+    native: Annotated[Native, BeforeValidator(_native)] = False
     profile: str | None = None
+    weights: WeightsTable | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> NumericsTable:

@@ -3,7 +3,32 @@
 from __future__ import annotations
 
 #: Powers of ten and their prefixes, largest first.
-_PREFIXES = ((12, "T"), (9, "G"), (6, "M"), (3, "k"), (0, ""), (-3, "m"), (-6, "µ"), (-9, "n"), (-12, "p"))
+_PREFIXES = (
+    *(
+        (30, "Q"),
+        (27, "R"),
+        (24, "Y"),
+        (21, "Z"),
+        (18, "E"),
+        (15, "P"),
+        (12, "T"),
+        (9, "G"),
+        (6, "M"),
+        (3, "k"),
+        (0, ""),
+        (-3, "m"),
+        (-6, "µ"),
+        (-9, "n"),
+        (-12, "p"),
+    ),
+)
+
+#: From here on no prefix is left.
+_LARGEST = 10**33
+
+
+#: Counts from here on have more digits than anyone reads.
+_WIDEST = 10**12
 
 
 def counted(count: int, noun: str) -> str:
@@ -15,7 +40,7 @@ def with_prefix(value: float, unit: str = "", *, smallest: int = -12) -> str:
     """A number with three significant digits: 529403 cycles as "529k", 4.8e-3 J as "4.80 mJ".
 
     Args:
-        value: Zero or positive.
+        value: Zero or positive; from 10^33 on there is no prefix, and it has an exponent.
         unit: The unit's symbol.
         smallest: Smallest power of ten that gets a prefix; 0 for what can only be counted.
 
@@ -26,6 +51,8 @@ def with_prefix(value: float, unit: str = "", *, smallest: int = -12) -> str:
         raise ValueError(f"a quantity is not negative, got {value}")
     if value == 0:
         return f"0 {unit}".rstrip()
+    if value >= 0.9995 * _LARGEST:
+        return f"{value:.2e} {unit}".rstrip()
     known = [(power, prefix) for power, prefix in _PREFIXES if power >= smallest]
     # Rounding to three digits may reach the next prefix: 999,950 is "1.00M", not "1000k".
     power, prefix = next(((p, s) for p, s in known if value >= 0.9995 * 10**p), known[-1])
@@ -34,3 +61,8 @@ def with_prefix(value: float, unit: str = "", *, smallest: int = -12) -> str:
     if power == smallest == 0:
         decimals = 0
     return f"{scaled:.{decimals}f}{' ' if unit else ''}{prefix}{unit}"
+
+
+def exactly(count: int) -> str:
+    """A count to its last digit, "5,548,984", as long as it is not too wide to be read; then with a prefix."""
+    return f"{count:,}" if count < _WIDEST else with_prefix(count, smallest=0)

@@ -42,7 +42,9 @@ def study_result(record: Mapping[str, Any], name: str) -> StudyResult:
     """
     try:
         own = {key: record[key] for key in _OWN}
-        return StudyResult(**own, seeds=tuple(record["seeds"]), arms=tuple(map(_arm, record["arms"])))
+        left_out = tuple(record.get("left_out", ()))
+        seeds, arms = tuple(record["seeds"]), tuple(map(_arm, record["arms"]))
+        return StudyResult(**own, seeds=seeds, arms=arms, left_out=left_out)
     except (KeyError, TypeError) as error:
         missing = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise StudyError(f"{name} is no record of lowbit-sim compare: {missing}") from None

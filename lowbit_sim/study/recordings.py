@@ -146,6 +146,8 @@ def load_recording(path: Path) -> Recording:
             ]
             setup = json.loads(metadata["setup"])
             return Recording(title=metadata["title"], setup=setup, steps=tuple(steps))
+    except FileNotFoundError:
+        raise StudyError(f"can't read the recording {path}: there is no such file") from None
     except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise StudyError(f"can't read the recording {path}: {error}") from None
 

@@ -88,7 +88,12 @@ def _caption(study: StudyResult) -> str:
         "standard deviation. Time: median training step. Overflowed additions: in the first step of every epoch. "
         "Operands: elements lost in quantising, counted in some steps. "
         f"Machines: one training step of {counted(study.batch_size, 'image')}{_but_for_own_batches(study)}."
+        f"{_left_out(study)}"
     )
+
+
+def _left_out(study: StudyResult) -> str:
+    return f" Arms left out: {', '.join(study.left_out)}." if study.left_out else ""
 
 
 def _but_for_own_batches(study: StudyResult) -> str:

@@ -6,14 +6,17 @@ import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from hw_models import CostReport
 from lowbit_sim.ops.counts import OperandCounts
 from lowbit_sim.study.recorded_cost import RecordedCost
 from lowbit_sim.training.metrics import TrainingResult
 
-StudyStatus = Literal["running", "completed", "interrupted", "failed"]
+if TYPE_CHECKING:
+    from hw_models import CostReport
+
+#: "partial": every run that was asked for has ended, but arms of the study were left out.
+StudyStatus = Literal["running", "completed", "partial", "interrupted", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,8 +134,9 @@ class StudyResult:
         batch_size: Examples in the training step that is priced.
         seeds: The seeds asked for.
         status: How far it got.
-        arms: The arms in the study's order, without runs where none ended.
+        arms: The arms in the study's order, without runs where none ended; those that were left out are not there.
         reason: Why it is not completed, or "".
+        left_out: Names of the arms of the study that were not asked for and have no run.
     """
 
     title: str
@@ -146,6 +150,7 @@ class StudyResult:
     status: StudyStatus
     arms: tuple[ArmResult, ...]
     reason: str = ""
+    left_out: tuple[str, ...] = ()
 
     @property
     def chance_limit(self) -> float:
@@ -190,6 +195,7 @@ def to_dict(study: StudyResult) -> dict[str, Any]:
         "question": study.question,
         "status": study.status,
         "reason": study.reason,
+        "left_out": list(study.left_out),
         "data": study.data,
         "model": study.model,
         "classes": study.classes,

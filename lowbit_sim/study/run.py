@@ -2,14 +2,18 @@
 
 What can be wrong with a study is found before the first training step: the data are loaded, and every arm is
 built, converted and priced first. A study that was stopped, also by `kill -9`, goes on where it was: runs that ended
-are kept, and the one that did not goes on from its last epoch, with the results that it would have had.
+are kept, and the one that did not goes on from its last epoch, with the results that it would have had. So a study
+can be run in pieces: some of its arms at a time, and each piece for a bounded time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import torch
 
 import hw_models
 from lowbit_sim.study.arms import build_arm, priced_arm, recipes, settings
@@ -21,7 +25,9 @@ from lowbit_sim.study.resolve import resolved
 from lowbit_sim.study.results import ArmResult, SeedResult, StudyResult
 from lowbit_sim.study.run_files import study_digest
 from lowbit_sim.study.run_folder import RunFolder, create_run_folder
+from lowbit_sim.study.selection import selected
 from lowbit_sim.training.checkpoint import Checkpoint
+from lowbit_sim.training.device import CPU
 from lowbit_sim.training.loop import train
 from lowbit_sim.training.metrics import EpochMetrics
 
@@ -37,10 +43,21 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """A study's result and the folder that holds it; `result.status` tells whether it ran to the end."""
+    """A study's result and the folder that holds it; `result.status` tells whether it ran to the end.
+
+    Attributes:
+        result: The result.
+        folder: The run folder.
+        out_of_time: Whether it was ended by its time limit, and goes on when it is run again.
+    """
 
     result: StudyResult
     folder: Path
+    out_of_time: bool = False
+
+
+class _OutOfTime(Exception):
+    """The time limit passed; the state of the epoch that ended is on the disk."""
 
 
 def run_study(
@@ -52,6 +69,9 @@ def run_study(
     fresh: bool = False,
     resume: Path | None = None,
     tell: Callable[[str], None] | None = None,
+    arms: Sequence[str] | None = None,
+    device: torch.device = CPU,
+    time_limit_s: float | None = None,
 ) -> Outcome:
     """Run every arm with every seed, or go on where an unfinished run of the same study in `out` is.
 
@@ -67,21 +87,33 @@ def run_study(
         fresh: Start anew in any case.
         resume: The run folder to go on in, in place of one found in `out`.
         tell: Told in a sentence what is continued, or why it can't be.
+        arms: Names of the arms to run; all, if left out. Of the others the runs that ended before are in the result.
+            The status is "partial" while arms of the study are missing, and the study goes on with them later.
+        device: What to train on, as `training.device.find_device` gives it.
+        time_limit_s: Stop at the end of the first epoch after so many seconds; the outcome says so.
 
     Raises:
+        ArmRefusedError: An arm can't run on the device.
         StudyError: Data, a model, a rule or a profile is not what the study says; or the study is running already,
             or can't go on in the folder `resume`.
     """
-    tell = tell or (lambda text: None)
+    tell, started = tell or (lambda text: None), time.monotonic()
     study = resolved(study)
+    chosen = selected(study, arms, device)
     data = load(study.data.name, data_root, limit=study.data.limit, test_limit=study.data.test_limit)
-    result = _unrun(study, data)
-    folder = _found(study, data, out, fresh, resume, tell)
+    folder = _found(study, data, device, out, fresh, resume, tell)
+    there = _with_ended_runs(study, folder) if folder is not None else ()
+    numbers = tuple(i for i, _ in enumerate(study.arms) if i in chosen or i in there)
+    result = _unrun(study, data, numbers)
     run = _StudyRun(
         study=study,
         digest=study_digest(study),
         data=data,
-        folder=folder or create_run_folder(out, study),
+        folder=folder or create_run_folder(out, study, device),
+        numbers=numbers,
+        chosen=chosen,
+        device=device,
+        stops_at=None if time_limit_s is None else started + time_limit_s,
         notify=on_epoch or (lambda progress: None),
         tell=tell,
     )
@@ -93,15 +125,31 @@ def run_study(
 
 
 def _found(
-    study: Study, data: Dataset, out: Path, fresh: bool, resume: Path | None, tell: Callable[[str], None]
+    study: Study,
+    data: Dataset,
+    device: torch.device,
+    out: Path,
+    fresh: bool,
+    resume: Path | None,
+    tell: Callable[[str], None],
 ) -> RunFolder | None:
     """The folder to go on in; None to start anew."""
     if resume is not None:
-        return named_run(resume, study, data.description)
-    return None if fresh else unfinished_run(out, study, data.description, tell)
+        return named_run(resume, study, data.description, device)
+    return None if fresh else unfinished_run(out, study, data.description, tell, device)
 
 
-def _unrun(study: Study, data: Dataset) -> StudyResult:
+def _with_ended_runs(study: Study, folder: RunFolder) -> tuple[int, ...]:
+    """Numbers of the arms of which a run has ended."""
+    return tuple(
+        index
+        for index, _ in enumerate(study.arms)
+        if any(folder.finished(index, seed, lambda text: None) for seed in study.seeds)
+    )
+
+
+def _unrun(study: Study, data: Dataset, numbers: Sequence[int]) -> StudyResult:
+    """The result before the first run; of the arms with these numbers alone."""
     profiles = [hw_models.load(name) for name in study.profiles]
     return StudyResult(
         title=study.title,
@@ -113,18 +161,31 @@ def _unrun(study: Study, data: Dataset) -> StudyResult:
         batch_size=min(study.training.batch_size, len(data.train)),
         seeds=study.seeds,
         status="running",
-        arms=tuple(priced_arm(study, arm, data, profiles) for arm in study.arms),
+        arms=tuple(priced_arm(study, study.arms[i], data, profiles) for i in numbers),
+        left_out=tuple(arm.name for i, arm in enumerate(study.arms) if i not in numbers),
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _StudyRun:
-    """A study at work in its folder."""
+    """A study at work in its folder.
+
+    Attributes:
+        study, digest, data, folder, device: The study, the digest of its files, its data, where it is and runs.
+        numbers: Numbers in the study of the result's arms.
+        chosen: Those of the arms that run; of the others what has ended is there.
+        stops_at: When to stop, by `time.monotonic`; None for never.
+        notify, tell: Told of epochs, and in sentences.
+    """
 
     study: Study
     digest: str
     data: Dataset
     folder: RunFolder
+    numbers: tuple[int, ...]
+    chosen: tuple[int, ...]
+    device: torch.device
+    stops_at: float | None
     notify: Callable[[Progress], None]
     tell: Callable[[str], None]
 
@@ -132,22 +193,34 @@ class _StudyRun:
         """Every run that is not there yet."""
         folder = self.folder
         folder.write_result(result)
+        out_of_time = False
         try:
-            for index, _ in enumerate(self.study.arms):
+            for place, index in enumerate(self.numbers):
                 for seed in self.study.seeds:
-                    result = _with_run(result, index, self._run(index, seed))
+                    run = self._run(index, seed) if index in self.chosen else self._ended(index, seed)
+                    result = result if run is None else _with_run(result, place, run)
                     folder.write_result(result)
+        except _OutOfTime:
+            out_of_time = True
+            result = replace(result, status="interrupted", reason="out of time, to be continued")
         except KeyboardInterrupt:
             result = replace(result, status="interrupted", reason="interrupted from the keyboard")
         except BaseException as error:
             folder.write_result(replace(result, status="failed", reason=f"{type(error).__name__}: {error}"))
             raise
         else:
-            result = replace(result, status="completed")
+            result = replace(result, status="completed" if self._is_whole(result) else "partial")
         folder.write_result(result)
         if result.status == "completed":
             folder.remove_checkpoints()
-        return Outcome(result=result, folder=folder.path)
+        return Outcome(result=result, folder=folder.path, out_of_time=out_of_time)
+
+    def _is_whole(self, result: StudyResult) -> bool:
+        """Whether every arm of the study has every run."""
+        return not result.left_out and all(len(arm.runs) == len(self.study.seeds) for arm in result.arms)
+
+    def _ended(self, index: int, seed: int) -> SeedResult | None:
+        return self.folder.finished(index, seed, self.tell)
 
     def words_for_what_is_there(self) -> str:
         """How many of the runs have ended."""
@@ -158,7 +231,7 @@ class _StudyRun:
     def _run(self, index: int, seed: int) -> SeedResult:
         """A run: as it ended before, or trained now, from its checkpoint if there is one."""
         checkpoint = self._checkpoint(index, seed)
-        run = self.folder.finished(index, seed, self.tell)
+        run = self._ended(index, seed)
         if run is None:
             run = self._trained(index, seed, checkpoint)
             self.folder.write_finished(index, run)
@@ -173,7 +246,7 @@ class _StudyRun:
             self.notify(Progress(arm=arm.name, seed=seed, metrics=metrics))
 
         training = train(
-            build_arm(study, arm, data, seed),
+            build_arm(study, arm, data, seed).to(self.device),
             data.train,
             data.test,
             settings(study, arm, seed),
@@ -191,6 +264,10 @@ class _StudyRun:
             if epochs:
                 self.tell(f"{arm}, seed {seed}: going on after epoch {epochs}")
 
+        def on_saved() -> None:
+            if self.stops_at is not None and time.monotonic() >= self.stops_at:
+                raise _OutOfTime
+
         return Checkpoint(
             path=self.folder.checkpoint_path(index, seed),
             identity={
@@ -201,6 +278,7 @@ class _StudyRun:
                 "code": code_digest()[:12],
             },
             on_resume=on_resume,
+            on_saved=on_saved,
             on_refused=self.tell,
         )
 

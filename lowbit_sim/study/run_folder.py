@@ -27,12 +27,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lowbit_sim.study.config import Study
 from lowbit_sim.study.environment import environment
 from lowbit_sim.study.errors import StudyError
 from lowbit_sim.study.records import plain, write_json, write_text
 from lowbit_sim.study.results import SeedResult, StudyResult, to_dict
 from lowbit_sim.study.run_files import STUDY_FILE, run_files
+from lowbit_sim.training.device import CPU
 from lowbit_sim.training.metrics import EpochMetrics, TrainingResult
 from lowbit_sim.training.run_state import load_progress_state, progress_state
 from lowbit_sim.training.state_file import StateFileError, read_state, write_state
@@ -60,7 +63,7 @@ class RunFolder:
     def keep_metrics(self, arm: str, seed: int, epochs: int) -> None:
         """Take out of metrics.jsonl what a run wrote after its first epochs, and a line that was cut off."""
         path = self.path / "metrics.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
         kept = [line for line in lines if _is_kept(line, arm, seed, epochs)]
         if kept != lines:
             write_text(path, "".join(kept))
@@ -75,8 +78,32 @@ class RunFolder:
         return {**to_dict(result), "study": ran, "environment": self.environment()}
 
     def environment(self) -> dict[str, Any]:
-        """What environment.json holds."""
-        return json.loads((self.path / "environment.json").read_text(encoding="utf-8"))
+        """What environment.json holds.
+
+        Raises:
+            StudyError: It is missing, cut off or damaged.
+        """
+        path = self.path / "environment.json"
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "cut off or damaged"
+            raise StudyError(f"can't read {path}: {why}") from None
+        if not isinstance(known, dict) or not isinstance(known.get("packages", {}), dict):
+            raise StudyError(f"can't read {path}: it is not what a run writes there")
+        return known
+
+    def require_whole(self) -> None:
+        """Make sure that what a continuation writes to is there.
+
+        Raises:
+            StudyError: A file is missing, or something else is in its place.
+        """
+        metrics, checkpoints = self.path / "metrics.jsonl", self.path / "checkpoints"
+        if not metrics.is_file():
+            raise StudyError(f"{metrics} is {'no file' if metrics.exists() else 'missing'}")
+        if checkpoints.exists() and not checkpoints.is_dir():
+            raise StudyError(f"{checkpoints} is no folder")
 
     def note_continuation(self) -> None:
         """Put into environment.json that the study is taken up again now."""
@@ -157,17 +184,18 @@ class RunFolder:
 def _is_kept(line: str, arm: str, seed: int, epochs: int) -> bool:
     try:
         known = json.loads(line)
-    except json.JSONDecodeError:
+        return (known["arm"], known["seed"]) != (arm, seed) or known["epoch"] < epochs
+    except (ValueError, KeyError, TypeError):  # no line of metrics
         return False
-    return (known["arm"], known["seed"]) != (arm, seed) or known["epoch"] < epochs
 
 
-def create_run_folder(parent: Path, study: Study) -> RunFolder:
+def create_run_folder(parent: Path, study: Study, device: torch.device = CPU) -> RunFolder:
     """Make a new folder `<UTC time>-<title>` with what is known before the first run.
 
     Args:
         parent: Where the folder is made.
         study: The study, written as it is given: resolve it first.
+        device: What it trains on.
 
     Raises:
         StudyError: The folder can't be made.
@@ -183,7 +211,7 @@ def create_run_folder(parent: Path, study: Study) -> RunFolder:
         (path / name).parent.mkdir(exist_ok=True)
         (path / name).write_bytes(content)
     (path / "metrics.jsonl").touch()
-    write_json(path / "environment.json", {"layout": LAYOUT, **environment(now)})
+    write_json(path / "environment.json", {"layout": LAYOUT, **environment(now, device)})
     return RunFolder(path=path)
 
 

@@ -24,7 +24,7 @@ class CheckpointError(ValueError):
     """A checkpoint that belongs to another run; the message says in what they differ."""
 
 
-def _nothing(_: Any) -> None:
+def _nothing(*_: Any) -> None:
     """Nobody is told."""
 
 
@@ -37,12 +37,14 @@ class Checkpoint:
         identity: What the run is, in words, beyond what the loop knows itself (settings, sizes, versions):
             for example the study, the arm and the data.
         on_resume: Called once before the first step, with the number of epochs that the run already has.
+        on_saved: Called when the state of an epoch is on the disk; what it raises ends the run there.
         on_refused: Called with the reason for each file that was left out as cut off or damaged.
     """
 
     path: Path
     identity: Mapping[str, str] = field(default_factory=dict)
     on_resume: Callable[[int], None] = _nothing
+    on_saved: Callable[[], None] = _nothing
     on_refused: Callable[[str], None] = _nothing
 
     @property
@@ -63,6 +65,7 @@ class Checkpoint:
             os.replace(self.path, self.previous)
         os.replace(fresh, self.path)
         sync_folder(self.path.parent)
+        self.on_saved()
 
     def load(self, identity: Mapping[str, str]) -> dict[str, Any] | None:
         """The newest state that is whole; None where there is none.

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 import torch.utils.deterministic
 
 
 @contextmanager
-def deterministic(seed: int) -> Iterator[None]:
+def deterministic(seed: int, device: torch.device | None = None) -> Iterator[None]:
     """Deterministic algorithms only, and a global generator seeded for what draws from it (dropout).
+
+    On a CUDA device float32 is float32 (no TF32 in convolutions, which is torch's default), cuDNN chooses its
+    algorithms without timing them, and where torch has no deterministic algorithm it warns in place of refusing.
 
     The caller's settings and generator state are restored at the end.
     """
     algorithms = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # pyright: ignore[reportAttributeAccessIssue]
-    with torch.random.fork_rng():
+    on_cuda = device is not None and device.type == "cuda"
+    with torch.random.fork_rng(), _exact_float32() if on_cuda else nullcontext():
         torch.manual_seed(seed)
-        torch.use_deterministic_algorithms(True)
+        torch.use_deterministic_algorithms(True, warn_only=on_cuda)
         # Filling every torch.empty costs time and changes no result of code that writes what it reads.
         torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
         try:
@@ -28,3 +33,8 @@ def deterministic(seed: int) -> Iterator[None]:
         finally:
             torch.use_deterministic_algorithms(algorithms, warn_only=warn_only)
             torch.utils.deterministic.fill_uninitialized_memory = fill  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _exact_float32() -> AbstractContextManager[Any]:
+    """cuDNN without TF32 and without the choice of an algorithm by its speed."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)

@@ -36,6 +36,12 @@ class Examples:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def to(self, device: torch.device) -> Examples:
+        """The same examples on a device; themselves, if they are there."""
+        if self.inputs.device == device and self.targets.device == device:
+            return self
+        return Examples(inputs=self.inputs.to(device), targets=self.targets.to(device))
+
     def first(self, count: int) -> Examples:
         """The first `count` examples (all, if there are fewer)."""
         return Examples(inputs=self.inputs[:count], targets=self.targets[:count])

@@ -20,8 +20,10 @@ from torch import nn
 from lowbit_sim.nn.counts import gemm_counts, operand_counts, reset_counts
 from lowbit_sim.quant.quantizer import NotANumberError
 from lowbit_sim.trace import WorkloadTrace, record
+from lowbit_sim.training.autocast import Autocast, forward
 from lowbit_sim.training.checkpoint import Checkpoint
 from lowbit_sim.training.determinism import deterministic
+from lowbit_sim.training.device import device_name, device_of
 from lowbit_sim.training.examples import Examples, in_order, shuffled
 from lowbit_sim.training.metrics import EpochMetrics, TrainingResult
 from lowbit_sim.training.recipe import Recipe, Step, compose
@@ -56,7 +58,7 @@ def train(
     Args:
         model: Maps inputs [B, ...] to logits [B, classes]; native or converted. In training mode its modules
             keep their modes (a batch-norm in evaluation mode stays frozen); in evaluation mode all of it is
-            put in training mode.
+            put in training mode. Each batch goes to the device that its parameters are on.
         train_set: What it learns from.
         test_set: What it is evaluated on after every epoch.
         settings: Hyperparameters and the seed.
@@ -70,7 +72,7 @@ def train(
     """
     run = _Run(model, train_set, test_set, settings, recipes)
     status, reason = "completed", ""
-    with deterministic(settings.seed):
+    with deterministic(settings.seed, run.device):
         if checkpoint is not None:
             run.resume(checkpoint)
         try:
@@ -82,20 +84,26 @@ def train(
                     run.save(checkpoint)
         except (_Diverged, NotANumberError) as error:
             status, reason = "diverged", f"epoch {len(run.epochs)}: {error}"
+        finally:
+            run.recipe.abandon_step()
     return TrainingResult(
         status=status, reason=reason, epochs=tuple(run.epochs), step_seconds=tuple(run.step_seconds)
     )
 
 
-def evaluate(model: nn.Module, examples: Examples) -> tuple[float, float]:
+def evaluate(
+    model: nn.Module, examples: Examples, *, autocast: Autocast | None = None
+) -> tuple[float, float]:
     """Mean cross-entropy and accuracy in evaluation mode; the mode of every module is put back."""
     modes = {module: module.training for module in model.modules()}
+    device = device_of(model)
     model.eval()
     loss, correct = 0.0, 0
     try:
         with torch.no_grad():
-            for batch in in_order(examples, EVALUATION_BATCH):
-                logits = model(batch.inputs)
+            for each in in_order(examples, EVALUATION_BATCH):
+                batch = each.to(device)
+                logits = forward(model, batch.inputs, autocast)
                 loss += float(F.cross_entropy(logits, batch.targets, reduction="sum"))
                 correct += int((logits.argmax(dim=1) == batch.targets).sum())
     finally:
@@ -117,6 +125,7 @@ class _Run:
         recipes: Sequence[Recipe] | Mapping[str, Recipe],
     ) -> None:
         self.model, self.train_set, self.test_set, self.settings = model, train_set, test_set, settings
+        self.device = device_of(model)
         self.recipe = compose(recipes)
         self.optimizer = build_optimizer(model, settings)
         self.order = torch.Generator().manual_seed(settings.seed)
@@ -149,6 +158,7 @@ class _Run:
             "recipes": ", ".join(self.recipe.by_name) or "none",
             "examples": f"{len(self.train_set)} and {len(self.test_set)}",
             "torch": torch.__version__,
+            "device": device_name(self.device),
         }
 
     def epoch(self, epoch: int) -> EpochMetrics:
@@ -160,13 +170,13 @@ class _Run:
             rate = learning_rate(self.settings, len(self.step_seconds), self.steps)
             # One step of each epoch is enough to see how often the accumulators overflow.
             with record() if number == 0 else nullcontext() as trace:
-                batch_loss, batch_correct = self._step(epoch, rate, batch)
+                batch_loss, batch_correct = self._step(epoch, rate, batch.to(self.device))
             if trace is not None:
                 additions, overflows = _overflow_counts(trace)
             loss += batch_loss * len(batch)
             correct += batch_correct
         gemms = tuple(gemm_counts(self.model))
-        test_loss, test_accuracy = evaluate(self.model, self.test_set)
+        test_loss, test_accuracy = evaluate(self.model, self.test_set, autocast=self.settings.autocast)
         if not math.isfinite(test_loss):
             raise _Diverged(f"the test loss is {test_loss}")
         return EpochMetrics(
@@ -211,7 +221,7 @@ class _Run:
 
     def _gradients(self, step: Step, part: Examples) -> tuple[float, int]:
         """Add a micro-batch's share of the gradient; its mean loss and how many examples were right."""
-        logits = self.model(part.inputs)
+        logits = forward(self.model, part.inputs, self.settings.autocast)
         loss = F.cross_entropy(logits, part.targets)
         if not torch.isfinite(loss):
             raise _Diverged(f"step {step.index}: the training loss is {float(loss.detach())}")

@@ -5,15 +5,20 @@ torch's or by a model's own `forward`: `nn.ReLU`, `F.relu`, `x + y` and `torch.s
 of the innermost module that runs. Operators that emit their own events are left alone (`ops.billing`). What a
 function costs is the table of `native_functions.py`; products are GEMMs in float32. A user's own autograd functions
 are billed for what their `forward` calls, not for their `backward`.
+
+Under `torch.autocast` the operands of a product are cast first, which costs a pass over each tensor that is not yet
+in the format, forward and backward, and the product's GEMMs are those of that format.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -23,8 +28,9 @@ from lowbit_sim.nn.registry import MULTIPLYING, layer_type
 from lowbit_sim.ops.attention import PARTS
 from lowbit_sim.ops.billing import billed_inside
 from lowbit_sim.ops.operand import CallSite
+from lowbit_sim.trace import changed
 from lowbit_sim.training.native_functions import Call, bill_function, stored_sizes
-from lowbit_sim.training.native_products import BILLED, bill_product, unknown_cost
+from lowbit_sim.training.native_products import BILLED, LOOK_UPS, bill_product, unknown_cost
 
 #: Layers that multiply and are billed by the functions they call.
 _KNOWN = (nn.Linear, nn.modules.conv._ConvNd, nn.Embedding)
@@ -90,9 +96,11 @@ class _Functions(TorchFunctionMode):
         # No module runs in a backward pass, but for activations that are computed again, which costs again.
         if not self.running or billed_inside():
             return func(*args, **kwargs)
+        name = getattr(func, "__name__", "")
+        if name in BILLED and name not in LOOK_UPS:
+            args, kwargs = self._cast((args, kwargs))
         versions, read = _version(args), stored_sizes(args, kwargs)
         result = func(*args, **kwargs)
-        name = getattr(func, "__name__", "")
         if name in BILLED or name in REFUSED:
             if isinstance(result, Tensor) and result.is_floating_point():
                 bill_product(name, result, args, kwargs, *self._place())
@@ -102,6 +110,23 @@ class _Functions(TorchFunctionMode):
             bill_function(call, self.running[-1][0])
         return result
 
+    def _cast(self, value: Any) -> Any:
+        """The operands of a product as autocast would cast them, with the casts on record."""
+        if isinstance(value, Tensor):
+            device = value.device.type
+            if value.dtype != torch.float32 or not _casts(device):
+                return value
+            dtype = torch.get_autocast_dtype(device)
+            copied = value.numel() * dtype.itemsize if isinstance(value, nn.Parameter) else 0
+            # A product keeps its inputs itself, but of weights only what is a second copy.
+            with changed(lambda event: replace(event, kept_bytes=copied)):
+                return self.__torch_function__(torch.Tensor.to, (), (value, dtype))
+        if isinstance(value, dict):
+            return {k: self._cast(v) for k, v in value.items()}
+        if isinstance(value, tuple | list):
+            return type(value)(map(self._cast, value))
+        return value
+
     def _place(self) -> tuple[str, CallSite]:
         """The module that calls a product, and the product's own name: a layer's is the layer's."""
         path, module = self.running[-1]
@@ -110,6 +135,11 @@ class _Functions(TorchFunctionMode):
         if layer_type(type(module)) is None:
             at = at.operator(PARTS * number, str(number))
         return path, at
+
+
+def _casts(device: str) -> bool:
+    """Whether autocast is on for a kind of device; there is none for tensors without data."""
+    return device != "meta" and torch.is_autocast_enabled(device)
 
 
 def _version(args: tuple[Any, ...]) -> int | None:

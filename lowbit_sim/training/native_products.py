@@ -5,12 +5,17 @@ run on tensors without data: forward at once, backward when the gradient of the 
 billed the GEMMs that an emulated one is, an attention its softmax too. A look-up in an embedding is one of them, as
 its gradient is a product with the tokens' one-hot matrix.
 
+A product of bfloat16 tensors is summed in float32; its results leave in bfloat16, a bias and a softmax read and write
+in it.
+
 A layer's GEMMs have its path; the products of any other module are numbered in the order of its calls, "path#0",
 "path#1". Integer products are not counted.
 """
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,6 +27,7 @@ from lowbit_sim.nn.products import PRODUCTS, REFUSED, Product, bind
 from lowbit_sim.ops.billing import stands_for
 from lowbit_sim.ops.embedding import embedding
 from lowbit_sim.ops.operand import CallSite
+from lowbit_sim.trace import Event, GemmEvent, Operand, changed
 
 
 def _embedding(
@@ -52,6 +58,11 @@ BILLED: dict[str, Product] = {
     ),
 }
 
+#: Of these the functions that multiply nothing.
+LOOK_UPS = BILLED.keys() - PRODUCTS.keys()
+
+_BF16 = Operand(format="bf16", bits=16)
+
 _NATIVE = FunctionalSpec(OpSpec(output=None, grad_input=None, grad_weight=None))
 
 
@@ -81,25 +92,41 @@ def bill_product(
     """
     if name in REFUSED:
         raise unknown_cost(path, f"its call of {name}")
+    dtype = y.dtype  # not y itself, which a hook of its own would keep
     try:
         bound = bind(BILLED[name].parameters, *_shapes_only((args, kwargs)))
-        billed = BILLED[name].run(_NATIVE, at, **bound)
+        with _in_format(dtype):
+            billed = BILLED[name].run(_NATIVE, at, **bound)
     except (TypeError, ValueError) as error:
         raise unknown_cost(path, f"its call of {name}: {error}") from error
     if y.requires_grad:
-        y.register_hook(lambda _: _bill_gradients(billed))
+        y.register_hook(lambda _: _bill_gradients(billed, dtype))
 
 
-def _bill_gradients(billed: Tensor) -> None:
+def _bill_gradients(billed: Tensor, dtype: torch.dtype) -> None:
     if billed.requires_grad:
-        billed.backward(torch.empty_like(billed), retain_graph=True)
+        with _in_format(dtype):
+            billed.backward(torch.empty_like(billed), retain_graph=True)
+
+
+def _in_format(dtype: torch.dtype) -> AbstractContextManager[None]:
+    """Have the events of the block, those of a float32 product, be those of one whose result has this dtype."""
+    return changed(_in_bf16) if dtype == torch.bfloat16 else nullcontext()
+
+
+def _in_bf16(event: Event) -> Event:
+    if isinstance(event, GemmEvent):
+        return replace(event, lhs=_BF16, rhs=_BF16, result_bits=_BF16.bits)
+    halves = {key: getattr(event, key) // 2 for key in ("read_bytes", "write_bytes", "kept_bytes")}
+    return replace(event, **halves)
 
 
 def _shapes_only(value: Any) -> Any:
     """The same with tensors that have no data."""
     if isinstance(value, Tensor):
         needs = value.requires_grad and torch.is_grad_enabled()
-        copy = value.detach().to("meta")
+        # What is emulated is computed in float32; what is kept of it takes the room of the tensor itself.
+        copy = value.detach().to("meta", torch.float32 if value.dtype == torch.bfloat16 else value.dtype)
         stands_for(copy, value)
         return copy.requires_grad_(needs)
     if isinstance(value, dict):

@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lowbit_sim.nn.state import emulation_state, load_emulation_state
+from lowbit_sim.training.device import device_of
 from lowbit_sim.training.metrics import EpochMetrics, epoch_metrics
 from lowbit_sim.training.recipe import Stateful
 
@@ -26,6 +27,7 @@ def learning_state(
         recipe: Its state.
         order: The generator that shuffles the examples.
     """
+    device = device_of(model)
     return {
         "model": dict(model.state_dict()),
         "emulation": emulation_state(model),
@@ -33,22 +35,22 @@ def learning_state(
         "recipes": recipe.state_dict(),
         "order": order.get_state(),
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
     }
 
 
 def load_learning_state(
     state: dict[str, Any], model: nn.Module, optimizer: Optimizer, recipe: Stateful, order: torch.Generator
 ) -> None:
-    """Put back what `learning_state` gave, into objects that were made as those were."""
+    """Put back what `learning_state` gave, into objects that were made as those were, on the model's device."""
     model.load_state_dict(state["model"])
     load_emulation_state(model, state["emulation"])
     optimizer.load_state_dict(state["optimizer"])
     recipe.load_state_dict(state["recipes"])
     order.set_state(state["order"])
     torch.set_rng_state(state["torch"])
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if state["cuda"] is not None:
+        torch.cuda.set_rng_state(state["cuda"], device_of(model))
 
 
 def progress_state(epochs: Sequence[EpochMetrics], step_seconds: Sequence[float]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from lowbit_sim.numerics.suggest import unknown
+from lowbit_sim.training.autocast import Autocast
 from lowbit_sim.training.optimizers import SGD
 from lowbit_sim.training.update_spec import UpdateSpec
 
@@ -37,6 +38,8 @@ class TrainingSettings:
         seed: Seed of the order of the examples, of torch's generator during the run, and of the random bits of a
             low-precision update.
         update: The formats of the weight update; None for torch's own in float32.
+        autocast: "bf16" for forward passes under `torch.autocast`, in which products are in bfloat16 and weights stay
+            in float32; None for all in the tensors' own format.
 
     Raises:
         ValueError: A value outside its range.
@@ -51,6 +54,7 @@ class TrainingSettings:
     accumulation: int = 1
     seed: int = 0
     update: UpdateSpec | None = None
+    autocast: Autocast | None = None
 
     def __post_init__(self) -> None:
         lowest = {"epochs": 1, "batch_size": 1, "weight_decay": 0, "accumulation": 1, "seed": 0}
@@ -61,6 +65,8 @@ class TrainingSettings:
             raise ValueError(f"learning_rate must be positive and finite, got {self.learning_rate}")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must be at least 0 and below 1, got {self.momentum}")
+        if self.autocast is not None and self.autocast not in get_args(Autocast):
+            raise ValueError(unknown("format of autocast", self.autocast, get_args(Autocast)))
         if self.schedule not in get_args(Schedule):
             raise ValueError(unknown("learning rate schedule", self.schedule, get_args(Schedule)))
         if self.accumulation > self.batch_size:

@@ -3,20 +3,26 @@
 Emulated layers emit their own events. The rest is added here: what a model runs natively (`native_events.py`), the
 loss, the sums of gradients where a tensor has several readers (`gradient_sums.py`), and the optimiser, which reads
 each weight, its gradient and the optimiser's state and writes weight and state.
+
+With n micro-batches all but the update runs n times, and each but the first adds its gradient to the sum: it reads
+both and writes the sum. Only one micro-batch's activations are kept at a time, those of the first and largest.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lowbit_sim.ops.billing import kept_bytes, kept_once
-from lowbit_sim.ops.stored import memory_bytes
+from lowbit_sim.ops.stored import Written, memory_bytes, wrote
 from lowbit_sim.trace import VectorEvent, WorkloadTrace, emit, record
+from lowbit_sim.training.autocast import Autocast, forward
 from lowbit_sim.training.determinism import deterministic
 from lowbit_sim.training.examples import Examples
 from lowbit_sim.training.gradient_sums import bill_gradient_sums
@@ -32,6 +38,8 @@ def trace_training_step(
     optimizer: Optimizer,
     *,
     recipes: Sequence[Recipe] = (),
+    accumulation: int = 1,
+    autocast: Autocast | None = None,
 ) -> WorkloadTrace:
     """Run one training step on a copy of a model and record it; the model and the optimiser stay as they are.
 
@@ -46,57 +54,125 @@ def trace_training_step(
         optimizer: The optimiser of the model's parameters.
         recipes: Training algorithms, which act on the step as in training; copies of them do. The step that is
             recorded then is the second of two, so that what they keep from step to step is there.
+        accumulation: Micro-batches that the batch is divided into, in equal parts but for the last.
+        autocast: "bf16" for products in bfloat16, as in `TrainingSettings`; not on the meta device.
 
     Returns:
         The step's events: forward, loss, backward, update, and what the recipes bill themselves.
 
     Raises:
         ValueError: A native module or product whose cost is not known, or, on the meta device, work that depends on
-            the data.
+            the data; fewer examples than micro-batches, or autocast on the meta device.
         NotANumberError: A NaN reaches a quantiser.
     """
+    if autocast is not None and inputs.is_meta:
+        raise ValueError(
+            f"torch casts no tensors without data: trace a step with autocast={autocast!r} on the CPU"
+        )
+    batches = _micro_batches(inputs, targets.to(inputs.device), accumulation)
     twin = copy.deepcopy(model)
     if inputs.is_meta:
         twin.to("meta")
     if not twin.training:  # in a model that trains, modules that are frozen stay so
         twin.train()
     stepper = _twin_optimizer(optimizer, model, twin)
-    targets, recipe = targets.to(inputs.device), compose(copy.deepcopy(list(recipes)))
+    batch = Examples(inputs=inputs, targets=targets.to(inputs.device)) if recipes else None
+    step = _TracedStep(twin, batches, batch, stepper, compose(copy.deepcopy(list(recipes))), autocast)
     with deterministic(0):
         if recipes:
-            _run_step(twin, inputs, targets, stepper, recipe)
+            step.run(WorkloadTrace())
             stepper.zero_grad(set_to_none=True)
         with record() as trace, kept_once(), native_events(twin):
-            _run_step(twin, inputs, targets, stepper, recipe)
+            step.run(trace)
     return trace
 
 
-def _run_step(
-    model: nn.Module, inputs: Tensor, targets: Tensor, optimizer: Optimizer, recipe: Composed
-) -> None:
-    """Forward, loss, backward and update of a step, with the events that nobody else emits."""
-    step = _step(model, inputs, targets, optimizer) if recipe.by_name else None
-    if step is not None:
-        recipe.before_step(step)
-    logits = model(inputs)
-    emit(_loss_event(logits, read=1, write=0, kept=kept_bytes(logits)))
-    loss = F.cross_entropy(logits, targets)
-    bill_gradient_sums(loss)
-    emit(_loss_event(logits, read=1, write=1))
-    loss.backward()
-    if step is not None:
-        recipe.on_gradients(step)
-    optimizer.step()
-    if not isinstance(optimizer, LowPrecisionOptimizer):  # which bills itself, by its formats
-        emit(_update_event(optimizer))
-    if step is not None:
-        recipe.after_step(step)
+def _micro_batches(inputs: Tensor, targets: Tensor, accumulation: int) -> list[tuple[Tensor, Tensor]]:
+    """Inputs and targets of each micro-batch; of one, the batch as it is."""
+    if accumulation == 1:
+        return [(inputs, targets)]
+    if not 1 < accumulation <= len(targets) or len(inputs) != len(targets):
+        raise ValueError(
+            f"a batch of {len(inputs)} inputs and {len(targets)} targets can't be divided into {accumulation} "
+            "micro-batches: an input for each target, and at least one in each"
+        )
+    size = math.ceil(len(targets) / accumulation)
+    return list(zip(inputs.split(size), targets.split(size), strict=True))
 
 
-def _step(model: nn.Module, inputs: Tensor, targets: Tensor, optimizer: Optimizer) -> Step:
-    """The step as recipes see it; an `Examples` has an input for each target, which a model need not."""
-    batch = Examples(inputs=inputs, targets=targets)
-    return Step(index=0, epoch=0, model=model, optimizer=optimizer, batch=batch)
+@dataclass(frozen=True, eq=False)
+class _TracedStep:
+    """A step, and the events of it that nobody else emits.
+
+    Attributes:
+        model: The model.
+        micro_batches: Inputs and targets of each.
+        batch: All of them as recipes see them, an input for each target, which a model need not have; None without.
+        optimizer: The optimiser.
+        recipe: The training algorithms.
+        autocast: The format of products, or None.
+    """
+
+    model: nn.Module
+    micro_batches: list[tuple[Tensor, Tensor]]
+    batch: Examples | None
+    optimizer: Optimizer
+    recipe: Composed
+    autocast: Autocast | None
+
+    def run(self, trace: WorkloadTrace) -> None:
+        """Forward, loss and backward of each micro-batch, and the update.
+
+        Args:
+            trace: The trace of what is emitted; what later micro-batches keep takes the place of what the first kept.
+        """
+        step = self._as_recipes_see_it()
+        if step is not None:
+            self.recipe.before_step(step)
+        for number, (inputs, targets) in enumerate(self.micro_batches):
+            self._backpropagate(inputs, targets)
+            if number == 0:
+                first = len(trace.events)
+            else:
+                _bill_additions(self.model)
+        last = len(trace.events)
+        if step is not None:
+            self.recipe.on_gradients(step)
+        self.optimizer.step()
+        if not isinstance(self.optimizer, LowPrecisionOptimizer):  # which bills itself, by its formats
+            emit(_update_event(self.optimizer))
+        if step is not None:
+            self.recipe.after_step(step)
+        trace.events[first:last] = [replace(event, kept_bytes=0) for event in trace.events[first:last]]
+
+    def _as_recipes_see_it(self) -> Step | None:
+        if self.batch is None:
+            return None
+        return Step(index=0, epoch=0, model=self.model, optimizer=self.optimizer, batch=self.batch)
+
+    def _backpropagate(self, inputs: Tensor, targets: Tensor) -> None:
+        logits = forward(self.model, inputs, self.autocast)
+        emit(_loss_event(logits, read=1, write=0, kept=kept_bytes(logits)))
+        loss = F.cross_entropy(logits, targets)
+        bill_gradient_sums(loss)
+        emit(_loss_event(logits, read=1, write=1))
+        examples = sum(len(each) for _, each in self.micro_batches)
+        whole = len(targets) == examples
+        (loss if whole else loss * (len(targets) / examples)).backward()
+
+
+def _bill_additions(model: nn.Module) -> None:
+    """The additions of a micro-batch's gradients, one for each parameter, to what is there."""
+    for parameter in model.parameters():
+        gradient = parameter.grad
+        if gradient is None:
+            continue
+        size = gradient.numel() * gradient.element_size()
+        event = VectorEvent(
+            kind="activation", elements=gradient.numel(), read_bytes=2 * size, write_bytes=size
+        )
+        emit(event)
+        wrote(Written(event), gradient)
 
 
 def _twin_optimizer(optimizer: Optimizer, model: nn.Module, twin: nn.Module) -> Optimizer:

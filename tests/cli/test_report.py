@@ -70,7 +70,8 @@ def test_options_without_effect_are_refused(record, arguments, message):
     ("arguments", "message"),
     [
         (["absent.json"], "can't read the record absent.json"),
-        (["--update", "absent.md"], "can't read the page absent.md"),
+        (["--update", "absent.md"], "can't read the page absent.md: No such file or directory"),
+        (["--update", "{record}"], "has no place for a table: mark one with <!-- NAME -->"),
         (["{record}", "--markdown", "--columns", "runns"], "did you mean 'runs'"),
     ],
 )

@@ -1,5 +1,7 @@
 """Errors of nested tables are found where they stand in the file."""
 
+from typing import Literal
+
 import pytest
 from pydantic import ValidationError, model_validator
 
@@ -53,6 +55,31 @@ def test_a_check_of_ours_speaks_in_its_own_words():
 def test_all_that_is_wrong_is_found():
     locations = [p.location for p in found({"format": "int9x", "chunk": "one", "samples": 0})]
     assert locations == [("arithmetic", "format"), ("arithmetic", "chunk"), ("arithmetic", "samples")]
+
+
+class Words(Strict):
+    mode: Literal["additive", "multiplicative"] = "additive"
+    names: tuple[str, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        (
+            {"mode": "mult"},
+            "expected 'additive' or 'multiplicative'; did you mean 'multiplicative'?",
+        ),
+        ({"mode": 3}, "expected 'additive' or 'multiplicative'"),
+        ({"names": "*.weight"}, 'expected a list, as in ["*.weight"]'),
+        ({"names": 3}, "expected a list, as in [ ... ]"),
+    ],
+    ids=str,
+)
+def test_what_pydantic_says_of_python_is_said_of_toml(table, reason):
+    with pytest.raises(ValidationError) as error:
+        Words.model_validate(table)
+    (problem,) = problems(error.value, Words)
+    assert problem.reason == reason
 
 
 class Pair(Strict):

@@ -1,6 +1,6 @@
 """The wording for unknown names."""
 
-from lowbit_sim.numerics.suggest import unknown
+from lowbit_sim.numerics.suggest import did_you_mean, unknown
 
 
 def test_lists_sorted_names_and_the_nearest() -> None:
@@ -11,6 +11,14 @@ def test_lists_sorted_names_and_the_nearest() -> None:
 
 def test_far_names_get_no_guess() -> None:
     assert unknown("fruit", 42, iter(["pear", "apple"])) == "unknown fruit 42: known are apple, pear"
+
+
+def test_initials_stand_for_a_name_of_several_words() -> None:
+    names = ["layers", "learning_rate", "batch_size", "l"]
+    assert did_you_mean("lr", names) == "; did you mean 'learning_rate'?"
+    assert did_you_mean("bs", names) == "; did you mean 'batch_size'?"
+    assert did_you_mean("laers", names) == "; did you mean 'layers'?"
+    assert did_you_mean("xyz", names) == did_you_mean(3, names) == ""
 
 
 def test_thirty_names_are_listed_and_more_are_not() -> None:

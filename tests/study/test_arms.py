@@ -7,7 +7,7 @@ import torch
 import hw_models
 import lowbit_sim as lb
 from lowbit_sim.nn.elementwise import attachments
-from lowbit_sim.study.arms import build_arm, priced_arm, settings
+from lowbit_sim.study.arms import build_arm, priced_arm, settings, training_step
 from lowbit_sim.study.config import Study
 from lowbit_sim.study.data import Dataset, load
 from lowbit_sim.study.errors import StudyError
@@ -60,6 +60,20 @@ def test_an_arm_with_an_update_trains_with_the_low_precision_optimiser(digits):
     assert optimizer.param_groups[0]["seed"] == 3
     plain = study(arms=[{"name": "arm", "native": True}])
     assert type(build_optimizer(model, settings(plain, plain.arms[0], 3))) is torch.optim.SGD
+
+
+@pytest.mark.parametrize("numerics", [{"native": True}, {"format": "int8"}], ids=str)
+def test_a_step_with_accumulation_is_billed_for_each_micro_batch(digits, numerics):
+    def step(**keys):
+        subject = arm_of(**numerics, **keys)
+        return training_step(subject, subject.arms[0], digits)
+
+    whole, halves = step(), step(training={"accumulation": 2})
+    assert [(e.layer, e.role, e.count * e.M * e.N * e.K) for e in halves.gemms] == 2 * [
+        (e.layer, e.role, e.count * e.M * e.N * e.K // 2) for e in whole.gemms
+    ]
+    [update] = [e for e in halves.vectors if e.kind == "optimizer_update"]
+    assert update == [e for e in whole.vectors if e.kind == "optimizer_update"][0]
 
 
 def test_an_update_is_described_and_is_not_native(digits):

@@ -302,6 +302,61 @@ def test_a_study_that_is_running_is_not_run_twice(interrupted):
         pass
 
 
+#: What may stand in an environment.json, and the words for it.
+NO_ENVIRONMENT = {
+    "cut_off": (b'{"layout": 2, "star', "cut off or damaged"),
+    "a_list": (b"[]", "it is not what a run writes there"),
+    "packages": (b'{"layout": 2, "packages": []}', "it is not what a run writes there"),
+    "no_text": (b"\xff\xfe", "cut off or damaged"),
+}
+
+
+@pytest.mark.parametrize(("content", "why"), NO_ENVIRONMENT.values(), ids=list(NO_ENVIRONMENT))
+def test_a_damaged_folder_of_another_study_is_passed_over(interrupted, content, why):
+    other = interrupted.with_name("99-other")
+    other.mkdir()
+    (other / "environment.json").write_bytes(content)
+    told: list[str] = []
+    assert found(interrupted.parent, told.append) == interrupted
+    assert told == [f"can't read {other / 'environment.json'}: {why}; the run folder is passed over"]
+
+
+@pytest.mark.parametrize(("content", "why"), NO_ENVIRONMENT.values(), ids=list(NO_ENVIRONMENT))
+def test_a_damaged_environment_of_the_run_itself_is_named(interrupted, content, why):
+    (interrupted / "environment.json").write_bytes(content)
+    message = f"can't continue {interrupted}: can't read .*environment.json: {why}; .*--fresh"
+    with pytest.raises(StudyError, match=message):
+        found(interrupted.parent)
+    with pytest.raises(StudyError, match=message):
+        named_run(interrupted, resolved(SUBJECT), DATA)
+
+
+def test_files_that_a_continuation_writes_to_are_asked_for(interrupted):
+    (interrupted / "metrics.jsonl").rename(interrupted / "kept.jsonl")
+    for go_on in (lambda: found(interrupted.parent), lambda: named_run(interrupted, resolved(SUBJECT), DATA)):
+        with pytest.raises(StudyError, match="can't continue .*metrics.jsonl is missing; .*--fresh"):
+            go_on()
+    (interrupted / "kept.jsonl").rename(interrupted / "metrics.jsonl")
+    shutil.rmtree(interrupted / "checkpoints")
+    (interrupted / "checkpoints").touch()
+    with pytest.raises(StudyError, match="can't continue .*checkpoints is no folder; .*--fresh"):
+        found(interrupted.parent)
+
+
+def test_lines_that_are_no_metrics_are_taken_out(tmp_path):
+    folder = RunFolder(path=tmp_path)
+    kept = '{"arm": "a", "seed": 0, "epoch": 0}\n'
+    (tmp_path / "metrics.jsonl").write_bytes(kept.encode() + b'[]\n{"arm": "a"}\n"\xff"\n{"arm"')
+    folder.keep_metrics("a", 0, 1)
+    assert (tmp_path / "metrics.jsonl").read_text() == kept
+
+
+@pytest.mark.parametrize("content", ["[]", '{"data": ', "null"])
+def test_a_damaged_result_is_written_anew(interrupted, content):
+    (interrupted / "result.json").write_text(content)
+    assert found(interrupted.parent) == interrupted
+
+
 def test_what_a_kill_after_the_end_left_is_cleared_away(uninterrupted, tmp_path):
     folder = tmp_path / "runs" / uninterrupted.name
     shutil.copytree(uninterrupted, folder)

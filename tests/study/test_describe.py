@@ -42,6 +42,22 @@ def test_gemms_that_differ_are_listed():
     assert describe.gradient_rounding(spec) == "stochastic (r=8)"
 
 
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([-127.0, -3.0, 0.0, 3.0, 127.0], "codebook5 of 8-bit values x int8"),
+        ([-1.5, 0.0, 1.5], "codebook3 of 3-bit values x int8"),
+        ([-128.0, 0.0, 64.0], "codebook3 of 3-bit values x int8"),
+        ([-1.0, 0.0, 1.0], "codebook3 x int8"),
+    ],
+    ids=str,
+)
+def test_a_codebook_says_how_wide_its_values_are(values, words):
+    """Codes of few bits may stand for values that take a wider multiplier."""
+    spec = spec_of(format="int8", gradient={"name": "codebook", "values": values})
+    assert describe.operands(spec) == f"output int8, grad_input and grad_weight {words}"
+
+
 def test_gemms_that_agree_are_named_together():
     spec = spec_of(format="int4", gradient={"name": "luq", "samples": 2})
     assert describe.operands(spec) == "output int4, grad_input and grad_weight luq4 x int4"

@@ -1,6 +1,7 @@
 """Two configurations side by side, and where they part."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -146,11 +147,14 @@ def test_block_and_float_formats_are_compared_too(side) -> None:
     [
         ("int8@numpy", "unknown backend 'numpy'"),
         ("int99", "side 'int99' is not native, a machine profile"),
-        ("missing.safetensors", "can't read the recording missing.safetensors"),
+        ("missing.safetensors", "can't read the recording missing.safetensors: there is no such file"),
+        ("edge_np", "did you mean 'edge_npu'"),
+        ("experiments/formats.toml", "is a study: name one of its arms, as in experiments/formats.toml:ARM"),
         ("missing.toml:INT8", "can't read the study missing.toml"),
     ],
 )
-def test_a_side_that_does_not_exist_is_named(side, message) -> None:
+def test_a_side_that_does_not_exist_is_named(side, message, monkeypatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
     with pytest.raises(StudyError, match=message):
         diverge(side, "int8", SETUP)
 

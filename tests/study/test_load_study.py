@@ -115,6 +115,10 @@ def test_the_default_study_is_the_four_arms_on_digits():
             r"arms\[1\].gradient.bits: unknown key in \[arms\[1\].gradient\] 'bits': known are exponent_bits, ",
         ),
         (
+            {"arms": arms(gradient={"name": "codebook", "values": [1.0, 2.0]})},
+            r"arms\[1\].gradient: a gradient has elements of both signs: give levels below and above zero",
+        ),
+        (
             {"arms": [{"name": "x", "format": "int8", "mac": {"acumulator": "fp16"}}]},
             r"arms\[0\].mac.acumulator: unknown key in \[arms\[0\].mac\].*did you mean 'accumulator_bits'",
         ),

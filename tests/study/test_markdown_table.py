@@ -48,9 +48,9 @@ def test_recipes_own_training_and_failures_are_shown_where_there_are_any():
         arm("INT8", (run(0, None), run(1)), recipes="metagrad", overrides="epochs 3"),
     )
     head, _, first, second = rows(markdown_table(study))
-    assert head[-3:] == ["recipes", "own training", "status"]
-    assert first[-3:] == ["none", "none", "ok"]
-    assert second[-3:-1] == ["metagrad", "epochs 3"]
+    assert head[-4:] == ["recipes", "operands", "own training", "status"]
+    assert first[-4:] == ["none", "fp32", "none", "ok"]
+    assert second[-4:-1] == ["metagrad", "int8", "epochs 3"]
     assert "diverged" in second[-1]
 
 

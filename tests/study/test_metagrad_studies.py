@@ -106,3 +106,32 @@ def test_the_bits_study_goes_from_eight_to_two():
         bits = int(arm.name[1])
         assert gradient_bits(arm) == ({bits, 8} if named(arm, "error_feedback") else {bits}), arm.name
     assert {arm.name[1] for arm in emulated(study)} == set("8432")
+
+
+@pytest.mark.parametrize("name", ["vgg16", "resnet20"])
+def test_the_studies_of_all_of_cifar10_have_both_native_formats(name):
+    study = load_study(EXPERIMENTS / f"metagrad_{name}_cifar10.toml")
+    assert {arm.name: arm.native for arm in study.arms if arm.native} == {"fp32": True, "bf16": "bf16"}
+    assert [arm.name for arm in study.arms if arm.is_native] == ["fp32"]
+
+
+def test_the_metaquant_study_gives_every_hypernetwork_the_weights_and_rates_of_its_controls():
+    study = load_study(EXPERIMENTS / "metaquant_digits.toml")
+    assert not TUNED_ON & set(study.seeds)
+    updates = {
+        (t.epochs, t.batch_size, t.accumulation, t.schedule, t.momentum, t.weight_decay)
+        for t in map(study.training_of, study.arms)
+    }
+    assert len(updates) == 1
+    tried: dict[str, set[tuple[str, float]]] = {}
+    for arm in study.arms[1:]:
+        assert arm.weights is not None
+        assert arm.name.startswith({"bwn": "BWN", "dorefa": "DoReFa"}[arm.weights.preprocessing])
+        assert arm.weights.bits == (1 if arm.weights.preprocessing == "dorefa" else None)
+        [network] = [recipe.hypernetwork for recipe in arm.recipes] or ["none"]  # type: ignore[union-attr]
+        pair = arm.weights.preprocessing, study.training_of(arm).learning_rate
+        tried.setdefault(network, set()).add(pair)
+    assert tried == dict.fromkeys(
+        ["none", "fc_grad", "multi_fc", "lstm_fc", "moment_fc"],
+        {("bwn", 0.1), ("bwn", 0.05), ("dorefa", 0.1), ("dorefa", 0.05)},
+    )

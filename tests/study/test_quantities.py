@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowbit_sim.study.quantities import counted, with_prefix
+from lowbit_sim.study.quantities import counted, exactly, with_prefix
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,11 @@ from lowbit_sim.study.quantities import counted, with_prefix
         (0.0354, "s", "35.4 ms"),
         (2.44, "s", "2.44 s"),
         (3.2e-15, "J", "0.00 pJ"),
-        (5e15, "", "5000T"),
+        (5e15, "", "5.00P"),
+        (1.2345e27, "B", "1.23 RB"),
+        (9.99e32, "J", "999 QJ"),
+        (9.999e32, "", "1.00e+33"),
+        (4e40, "J", "4.00e+40 J"),
     ],
 )
 def test_three_digits_and_a_prefix(value, unit, text):
@@ -40,6 +44,14 @@ def test_counts_have_no_prefix_below_a_thousand(value, text):
 def test_a_negative_quantity_is_refused():
     with pytest.raises(ValueError, match="not negative, got -1"):
         with_prefix(-1)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0"), (5548984, "5,548,984"), (10**12 - 1, "999,999,999,999"), (10**12, "1.00T"), (10**27, "1.00R")],
+)
+def test_a_count_is_exact_as_long_as_it_can_be_read(count, text):
+    assert exactly(count) == text
 
 
 @given(st.floats(1e-12, 1e14))

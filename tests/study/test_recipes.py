@@ -90,6 +90,29 @@ def test_keys_that_no_recipe_has_are_named(table):
             r"arms\[0\]: clip_gradient_norm is given twice: as a key and among the recipes",
         ),
         (
+            {"recipes": [CLIP, TABLES["metagrad"], {**CLIP, "max_norm": 1.0}]},
+            r"arms\[0\].recipes\[2\]: clip_gradient_norm is given twice: .*give it once",
+        ),
+        (
+            {"recipes": [{"name": "metagrad", "parameters": "*.weight"}]},
+            r'arms\[0\].recipes\[0\].parameters = .*: expected a list, as in \["\*.weight"\]',
+        ),
+        (
+            {"recipes": [{"name": "metagrad", "lr": 0.1}]},
+            r"arms\[0\].recipes\[0\].lr: unknown key.*did you mean 'learning_rate'",
+        ),
+        (
+            {"recipes": [{"name": "metagrad", "hypernetwork": "momentfc"}]},
+            r"arms\[0\].recipes\[0\].hypernetwork = 'momentfc': expected 'fc_grad', .*did you mean 'moment_fc'",
+        ),
+        *(
+            (
+                {"recipes": [{**TABLES[name], "parameters": []}]},
+                r"arms\[0\].recipes\[0\]: parameters is empty",
+            )
+            for name in ("metagrad", "error_feedback")
+        ),
+        (
             {"training": {"lerning_rate": 0.1}},
             r"arms\[0\].training.lerning_rate: unknown key.*did you mean 'learning_rate'",
         ),
@@ -125,8 +148,6 @@ def test_recipes_act_in_their_order_and_the_short_key_last():
     built = recipes(subject, subject.arms[0], data, 0)
     assert list(built) == ["hypergradient", "clip_gradient_norm"]
     assert built["clip_gradient_norm"] == ClipGradientNorm(max_norm=2.0)
-    twice = parse(recipes=[CLIP, CLIP])
-    assert list(recipes(twice, twice.arms[0], data, 0)) == ["clip_gradient_norm", "clip_gradient_norm_2"]
 
 
 def test_a_recipe_is_built_for_its_run(monkeypatch):

@@ -1,11 +1,15 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import lowbit_sim as lb
+from hw_models.footprint import footprint_of
 from lowbit_sim.trace import GemmEvent, Operand, VectorEvent, WorkloadTrace
+from lowbit_sim.training.examples import Examples
+from lowbit_sim.training.loop import train
 from lowbit_sim.training.settings import build_optimizer
 from lowbit_sim.training.workload import trace_training_step
 from tests.training.toys import SETTINGS, parameter_bits, toy_examples, toy_model
@@ -248,3 +252,92 @@ def test_a_product_that_can_not_be_billed_is_refused_by_name() -> None:
 
     with pytest.raises(ValueError, match=r"module '1' \(its call of cdist\) is not known"):
         trace_of(nn.Sequential(nn.Flatten(), Distances(), nn.Linear(3, 3)))
+
+
+def micro_batched(model: nn.Module, accumulation: int, count: int = BATCH, **keys) -> WorkloadTrace:
+    data = toy_examples(count)
+    return trace_training_step(
+        model, data.inputs, data.targets, build_optimizer(model, SETTINGS), accumulation=accumulation, **keys
+    )
+
+
+def test_one_micro_batch_is_the_batch():
+    assert micro_batched(toy_model(), 1).events == trace_of(toy_model()).events
+
+
+@pytest.mark.parametrize("spec", [None, lb.OpSpec.uniform(lb.INT8)], ids=["native", "int8"])
+@pytest.mark.parametrize(("count", "sizes"), [(8, [4, 4]), (8, [3, 3, 2]), (5, [2, 2, 1])], ids=str)
+def test_micro_batches_are_steps_of_their_size_and_one_update(spec, count, sizes):
+    """Against a step of each size by itself: its events but for the update, then the additions."""
+
+    def model() -> nn.Module:  # without a norm, which has no variance of one example
+        net = nn.Sequential(nn.Flatten(), nn.Linear(16, 6), nn.ReLU(), nn.Linear(6, 3))
+        return lb.convert(net, [lb.Rule("*", spec)])
+
+    trace = micro_batched(model(), len(sizes), count)
+    parameters = [16 * 6, 6, 6 * 3, 3]
+    additions = [("activation", n, 2 * 4 * n, 4 * n) for n in parameters]
+    expected = []
+    for number, size in enumerate(sizes):
+        expected += [work(e) for e in micro_batched(model(), 1, size).events[:-1]]
+        expected += additions if number else []
+    assert [work(e) for e in trace.events[:-1]] == expected
+    assert trace.events[-1] == micro_batched(model(), 1, count).events[-1]
+
+
+def work(event) -> tuple:
+    """What runs, without what only numbers tell and without what is kept."""
+    if isinstance(event, GemmEvent):
+        return event.layer, event.role, event.M, event.N, event.K, event.lhs, event.rhs
+    return event.kind, event.elements, event.read_bytes, event.write_bytes
+
+
+def test_the_activations_of_one_micro_batch_are_kept():
+    whole, halves = footprint_of(trace_of(toy_model())), footprint_of(micro_batched(toy_model(), 2))
+    assert halves.activations == whole.activations // 2
+    assert (halves.weights, halves.gradients, halves.optimizer_state) == (
+        *(whole.weights, whole.gradients),
+        whole.optimizer_state,
+    )
+    uneven = footprint_of(micro_batched(toy_model(), 3))
+    assert uneven.activations == footprint_of(micro_batched(toy_model(), 1, 3)).activations
+
+
+def test_the_traced_gradient_is_that_of_training_with_accumulation():
+    seen: list[list[float]] = []
+
+    class Looks:
+        def before_step(self, step): ...
+
+        def on_gradients(self, step):
+            seen.append([float(p.grad.double().sum()) for p in step.model.parameters()])
+
+        def after_step(self, step): ...
+
+        def __deepcopy__(self, memo):
+            return self
+
+    settings = replace(SETTINGS, epochs=1, accumulation=3)
+    data = toy_examples(BATCH)
+    torch.manual_seed(0)
+    order = torch.randperm(BATCH, generator=torch.Generator().manual_seed(settings.seed))
+    shuffled = Examples(inputs=data.inputs[order], targets=data.targets[order])
+    model = toy_model()
+    still = torch.optim.SGD(model.parameters(), lr=0.0)
+    trace_training_step(model, shuffled.inputs, shuffled.targets, still, recipes=[Looks()], accumulation=3)
+    train(model, data, data, settings, recipes=[Looks()])
+    assert seen[0] == seen[1] == seen[2]
+
+
+@pytest.mark.parametrize("accumulation", [0, BATCH + 1])
+def test_a_batch_that_has_not_so_many_micro_batches_is_refused(accumulation):
+    with pytest.raises(ValueError, match=rf"8 inputs and 8 targets can't be divided into {accumulation} "):
+        micro_batched(toy_model(), accumulation)
+
+
+def test_micro_batches_without_data_cost_the_same():
+    model, data = lb.convert(toy_model(), [lb.Rule("*", lb.OpSpec.uniform(lb.INT8))]), toy_examples(BATCH)
+    shapes = trace_training_step(
+        model, data.inputs.to("meta"), data.targets, build_optimizer(model, SETTINGS), accumulation=2
+    )
+    assert [work(e) for e in shapes.events] == [work(e) for e in micro_batched(model, 2).events]

@@ -28,17 +28,23 @@ def codebook_gradient(
     """The quantiser of grad_output with these levels.
 
     Args:
-        values: 2 to 65536 ascending float32 values.
+        values: 2 to 65536 ascending float32 values, below and above zero.
         top: What the largest magnitude of a tensor is scaled to, a `Codebook`'s `top`; None for the end of the
             levels that is nearer to zero, so that nothing is clipped.
         random_bits: Bits drawn for an element; 0 rounds to nearest even.
         granularity: Which elements share a scale.
 
     Raises:
-        TypeError, ValueError: Values that are no codebook, or a width or top out of range.
+        TypeError, ValueError: Values that are no codebook or of one sign, or a width or top out of range.
     """
+    levels = CodebookFormat(values=tuple(values), name=f"codebook{len(values)}")
+    if not levels.values[0] < 0 < levels.values[-1]:
+        raise ValueError(
+            "a gradient has elements of both signs: give levels below and above zero, got levels from "
+            f"{levels.values[0]} to {levels.values[-1]}"
+        )
     return Quantizer(
-        CodebookFormat(values=tuple(values), name=f"codebook{len(values)}"),
+        levels,
         granularity=granularity,
         scale=AbsMaxScale(top=top),
         rounding=Rounding("stochastic", random_bits=random_bits) if random_bits else Rounding(),

@@ -63,7 +63,7 @@ class MetaGradTable(RecipeTable):
     learning_rate: float = Field(default=1e-3, ge=0)
     optimizer: PhiOptimizerName = "adam"
     schedule: Schedule = "base"
-    parameters: Annotated[tuple[str, ...], BeforeValidator(_list_to_tuple)] = ()
+    parameters: Annotated[tuple[str, ...] | None, BeforeValidator(_list_to_tuple)] = None
     gradient_quantizer: OperandValue | None = None
     refinement: Refinement = "exact"
 

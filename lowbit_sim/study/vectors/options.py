@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from lowbit_sim.arith.spec import OpSpec
 from lowbit_sim.study.errors import StudyError
+from lowbit_sim.study.load_study import messages
 from lowbit_sim.study.numerics_config import NumericsTable, op_spec
 
 
@@ -22,9 +23,7 @@ def spec_of_options(options: dict[str, Any]) -> OpSpec:
     try:
         table = NumericsTable(**{key: value for key, value in options.items() if value is not None})
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise StudyError(f"{where + ': ' if where else ''}{first['msg']}") from None
+        raise StudyError("\n".join(messages(error, NumericsTable, "the numerics"))) from None
     spec = op_spec(table)
     if spec is None:
         raise StudyError("native float32 has no codes and accumulators to show")
@@ -39,9 +38,13 @@ def spec_of_file(path: Path) -> OpSpec:
     """
     try:
         options = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise StudyError(f"can't read the numerics {path}: {error}") from None
+    except OSError as error:
+        raise StudyError(f"can't read the numerics {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise StudyError(f"can't read the numerics {path}: it is no text in UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise StudyError(f"can't read the numerics {path}: not valid TOML: {error}") from None
     try:
         return spec_of_options(options)
     except StudyError as error:
-        raise StudyError(f"{path}: {error}") from None
+        raise StudyError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None

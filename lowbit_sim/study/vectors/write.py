@@ -27,12 +27,14 @@ def write_vectors(vectors: schema.LayerVectors, folder: Path | str, *, memh: boo
     texts = {path.name: vectors.model_dump_json() + "\n", SCHEMA_FILE: schema.json_schema()}
     if memh:
         texts |= dict(memh_files(vectors))
+    if folder.exists() and not folder.is_dir():
+        raise StudyError(f"can't write {path}: {folder} is a file; expected a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise StudyError(f"can't write {path}: {error}") from error
+        raise StudyError(f"can't write {path}: {error.strerror or error}") from error
     return path
 
 

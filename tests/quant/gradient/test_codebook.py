@@ -65,6 +65,9 @@ def test_gemms_multiply_the_levels():
 def test_what_can_not_be_is_refused():
     with pytest.raises(ValueError, match="ascend strictly"):
         codebook_gradient((0.0, 1.0, 1.0))
+    for one_sign in ((1.0, 2.0), (0.0, 1.0), (-2.0, -1.0), (-1.0, 0.0)):
+        with pytest.raises(ValueError, match="levels below and above zero, got levels from"):
+            codebook_gradient(one_sign)
     with pytest.raises(ValueError, match="top is a positive finite number"):
         codebook_gradient((-1.0, 1.0), top=0.0)
     with pytest.raises(ValueError, match="random_bits"):

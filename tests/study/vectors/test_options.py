@@ -15,7 +15,7 @@ from tests.study.vectors.cases import SPECS
         (lambda: random_sample("conv2d", "1,1,3,3,2,2", 0), "kernel's size R is odd"),
         (lambda: random_sample("linear", "2,x,3", 0), "whole numbers with commas"),
         (lambda: spec_of_options({"format": "int8", "profile": "tpu_v1"}), "exactly one of"),
-        (lambda: spec_of_options({"format": "int8", "accumulator_bits": 4}), "accumulator_bits: "),
+        (lambda: spec_of_options({"format": "int8", "accumulator_bits": 4}), "accumulator_bits = 4: "),
         (lambda: spec_of_options({"native": True}), "native float32 has no codes"),
         (
             lambda: model_sample("mlp", "9", SPECS["int8"], data="digits", batch=1, seed=0),
@@ -33,10 +33,12 @@ def test_what_can_not_be_is_said(call, message):
     ("text", "message"),
     [
         ("format =", "can't read the numerics"),
-        ('format = "int8"\nchnk = 3', "chnk: "),
-        (None, "can't read the numerics"),
+        ('format = "int8"\nchnk = 3', "chnk: unknown key in the numerics 'chnk'.*did you mean 'chunk'"),
+        ("format = 8", "format = 8: Input should be a valid string"),
+        ("", "numerics.toml: give exactly one of"),
+        (None, "numerics.toml: No such file"),
     ],
-    ids=["syntax", "key", "missing"],
+    ids=["syntax", "key", "type", "empty", "missing"],
 )
 def test_a_file_that_can_not_be_is_named(text, message, tmp_path):
     path = tmp_path / "numerics.toml"

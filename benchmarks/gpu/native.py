@@ -1,52 +1,21 @@
-"""The queue of everything that needs a CUDA device: `make gpu`.
-
-Each task runs in a process of its own, bounded in time, and writes one JSON record to
-`experiments/records/gpu/`. A task whose record is there is skipped, so an interrupted queue goes on where it
-stopped; `--again TASK` runs one anew. Needs torch, numpy, pyarrow and pillow, nothing else of the project's
-dependencies; data sets are read from LOWBIT_DATA. `--list` shows the queue.
-"""
+"""What the device itself does: exact products, native training steps, the accuracy of short native runs."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
-import os
-import platform
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import torch
+import torch.nn.functional as F
 
-import torch  # noqa: E402  (the path comes first, as the project may not be installed)
-import torch.nn.functional as F  # noqa: E402
-
-RECORDS = ROOT / "experiments" / "records" / "gpu"
-
-Record = dict[str, Any]
+from benchmarks.gpu.task import Record, Task
 
 
-def environment() -> Record:
-    """The machine and the versions that a record holds for."""
-    device = torch.cuda.get_device_properties(0)
-    return {
-        "device": device.name,
-        "device_memory_gib": round(device.total_memory / 2**30, 1),
-        "multiprocessors": device.multi_processor_count,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-    }
-
-
-def exact_products() -> Record:
+def exact_products(_: float) -> Record:
     """Whether the library products that proofs rely on are exact here, against int64 on the CPU."""
     torch.backends.cuda.matmul.allow_tf32 = False
     generator = torch.Generator().manual_seed(0)
@@ -80,7 +49,7 @@ def _bfloat16_product(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 MODES = {"float32": (False, None), "tf32": (True, None), "bfloat16": (True, torch.bfloat16)}
 
 
-def native_steps() -> Record:
+def native_steps(_: float) -> Record:
     """Time, energy and memory of native training steps of ResNet-20 and VGG-16 on 32x32 images."""
     from lowbit_sim.study.models import build
 
@@ -146,7 +115,7 @@ def _energy_mj() -> int | None:
         return None
 
 
-def native_accuracy() -> Record:
+def native_accuracy(_: float) -> Record:
     """ResNet-20 on CIFAR-10 in float32 and bfloat16: 15 epochs, three seeds; the native side of emulated runs."""
     from lowbit_sim.study.data import load
 
@@ -184,67 +153,9 @@ def _cifar_run(data: Any, mode: str, seed: int) -> Record:
     return {"mode": mode, "seed": seed, "test_accuracy": accuracy, "seconds": seconds, "steps": done}
 
 
-#: The queue: name, time limit in seconds, work. Checks first, then timings, then experiments.
-TASKS: dict[str, tuple[int, Callable[[], Record]]] = {
-    "exact_products": (120, exact_products),
-    "native_steps": (240, native_steps),
-    "native_accuracy": (600, native_accuracy),
-}
+def _task(seconds: int, work: Callable[[float], Record]) -> Task:
+    return Task(name=work.__name__, summary=(work.__doc__ or "").splitlines()[0], seconds=seconds, work=work)
 
 
-def run_task(name: str) -> None:
-    """Run one task here and write its record."""
-    started = time.time()
-    record = {"task": name, "environment": environment(), **TASKS[name][1]()}
-    record["wall_seconds"] = round(time.time() - started, 1)
-    RECORDS.mkdir(parents=True, exist_ok=True)
-    # Written whole or not at all: a record that exists is complete.
-    unfinished = RECORDS / f".{name}.partial"
-    unfinished.write_text(json.dumps(record, indent=1) + "\n")
-    os.replace(unfinished, RECORDS / f"{name}.json")
-
-
-def run_queue(again: list[str]) -> int:
-    """Run every task without a record; returns how many failed."""
-    failed = 0
-    for name, (limit, _) in TASKS.items():
-        path = RECORDS / f"{name}.json"
-        if path.exists() and name not in again:
-            print(f"{name}: recorded already", flush=True)
-            continue
-        print(f"{name}: running, at most {limit} s", flush=True)
-        try:
-            code = subprocess.run([sys.executable, __file__, "--task", name], timeout=limit).returncode
-        except subprocess.TimeoutExpired:
-            code = None
-        if code != 0:
-            print(f"{name}: {'out of time' if code is None else f'failed with code {code}'}", flush=True)
-            failed += 1
-    return failed
-
-
-def main() -> None:
-    """Parse the command line and run the queue or one task."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--list", action="store_true", help="show the queue and what is recorded")
-    parser.add_argument("--task", choices=TASKS, help="run one task in this process")
-    parser.add_argument(
-        "--again", choices=TASKS, action="append", default=[], help="run a recorded task anew"
-    )
-    arguments = parser.parse_args()
-    if arguments.list:
-        for name, (limit, work) in TASKS.items():
-            state = "recorded" if (RECORDS / f"{name}.json").exists() else "pending"
-            summary = (work.__doc__ or "").splitlines()[0]
-            print(f"{name:16} {state:8} {limit:4} s  {summary}")
-        return
-    if not torch.cuda.is_available():
-        sys.exit("no CUDA device: nothing was run (`--list` shows what is pending)")
-    if arguments.task:
-        run_task(arguments.task)
-    elif run_queue(arguments.again):
-        sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()
+#: Checks first, then timings, then accuracy.
+TASKS = [_task(120, exact_products), _task(240, native_steps), _task(600, native_accuracy)]
