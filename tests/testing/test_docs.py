@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,19 @@ def shape_of(message: str) -> list[str]:
 @contextlib.contextmanager
 def few_examples() -> Iterator[None]:
     """Checks that pass need not look for long: what they pass is a matter of other tests."""
+    with examples(lambda given: min(40, given)):
+        yield
 
-    def fewer(**options: Any) -> hypothesis.settings:
-        return hypothesis.settings(**options | {"max_examples": min(40, options["max_examples"])})
+
+@contextlib.contextmanager
+def examples(count: Callable[[int], int]) -> Iterator[None]:
+    """Have checks draw another number of examples."""
+
+    def changed(**options: Any) -> hypothesis.settings:
+        return hypothesis.settings(**options | {"max_examples": count(options["max_examples"])})
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(contract, "settings", fewer)
+        patch.setattr(contract, "settings", changed)
         yield
 
 
@@ -54,7 +61,11 @@ def test_only_the_quoted_checks_fail(outcome):
 
 
 def test_the_test_functions_do_what_the_page_says(outcome):
-    with pytest.raises(ContractError, match="my_int8 is not int8") as caught:
+    # Few inputs show the mistake, so that one run in some hundreds would miss it.
+    with (
+        pytest.raises(ContractError, match="my_int8 is not int8") as caught,
+        examples(lambda given: 5 * given),
+    ):
         outcome["test_my_int8"]()
     assert shape_of(str(caught.value)) == shape_of(QUOTED["my_int8"])
     with few_examples():
