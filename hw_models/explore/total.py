@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from hw_models.cost import Cost, Sum
 from hw_models.estimate import estimate
@@ -24,7 +25,7 @@ from hw_models.pricing import Pricing
 from hw_models.profile import HardwareProfile
 from hw_models.requantization import requantizes
 from hw_models.vector_cost import vector_cost
-from lowbit_sim.trace import Event, GemmEvent, WorkloadTrace
+from lowbit_sim.trace import Event, GemmEvent, VectorEvent, WorkloadTrace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,9 +109,23 @@ def total_cost(
     if profile.vector.overlaps_array or requantizes(trace.trace, profile):
         return estimate(trace.trace, profile, objective=objective, devices=devices).total
     pricing = Pricing(profile=profile, objective=objective)
+    vectors = _vector_costs(*(getattr(profile, table) for table in _BESIDE_ARRAY))
     whole = Sum()
     for event, count in trace.fused if profile.vector.fuses else trace.counts:
-        is_gemm = isinstance(event, GemmEvent)
-        whole.add(priced_gemm(event, pricing).cost if is_gemm else vector_cost(event, pricing), count)
+        if isinstance(event, GemmEvent):
+            cost = priced_gemm(event, pricing).cost
+        else:
+            cost = vectors.get(event) or vectors.setdefault(event, vector_cost(event, pricing))
+        whole.add(cost, count)
     whole.add(all_reduce_cost(trace.footprint.gradients, devices, pricing))
     return whole.cost(pricing.energies.static)
+
+
+#: The tables that the cost of vector work may depend on: all but the array's.
+_BESIDE_ARRAY = tuple(table for table in HardwareProfile.model_fields if table not in ("array", "area"))
+
+
+@lru_cache(maxsize=256)
+def _vector_costs(*tables: object) -> dict[VectorEvent, Cost]:
+    """The costs of vector work so far, on machines that differ in their arrays alone: most of a sweep's are such."""
+    return {}

@@ -93,7 +93,8 @@ def crossing_elements(problem: Problem, tiling: Tiling, stage: int, operand: str
 
 
 def _by_name(sizes: tuple[int, int, int]) -> Sizes:
-    return dict(zip(DIMENSIONS, sizes, strict=True))
+    m, n, k = sizes
+    return {"M": m, "N": n, "K": k}
 
 
 def _asked_inside(order: str, missing: str, tiles: Sizes) -> bool:
@@ -104,6 +105,9 @@ def _asked_inside(order: str, missing: str, tiles: Sizes) -> bool:
 def _once(problem: Problem, operand: str, around: Sizes, inner: Sizes) -> int:
     """Elements of all tiles of an operand inside a part of it."""
     a, b = OPERAND_DIMENSIONS[operand]
+    region = problem.region
+    if operand != problem.padded and (region is None or region.operand != operand):
+        return around[a] * around[b]  # the tiles of a plain matrix share nothing
     return sum(
         many_a * many_b * tile_elements(problem, {a: part_a, b: part_b}, operand)
         for part_a, many_a in parts(around[a], inner[a])
