@@ -2,8 +2,8 @@
 
 Two networks, batch 64: the small CNN of the digits studies and ResNet-20 on 32x32 images. INT4 in all three GEMMs,
 gradients rounded stochastically, SGD with momentum. LSTMFC, which keeps 40 numbers for each weight and takes them
-through two GEMMs, misses the bound of 1.5 on the small net (`experiments/records/benchmark_metagrad.json`): its ratio is printed, not
-bounded. `-s` shows the ratios and the memory.
+through two GEMMs, misses the bound of 1.5 on the small net (`experiments/records/benchmark_metagrad.json`): its ratio
+is printed, not bounded. `-s` shows the ratios and the memory.
 """
 
 import time
