@@ -68,7 +68,7 @@ def test_every_correction_has_its_controls_with_the_same_forward_pass(path):
     )
     gradients = {GRADIENTS.table(arm.gradient).name for arm in study.arms if arm.gradient is not None}
     assert gradients & {"codebook", "fitted_codebook"}
-    assert "luq" in gradients or "narrow" in path.stem
+    assert "luq" in gradients
 
 
 def emulated(study: Study) -> list[ArmTable]:
