@@ -106,16 +106,14 @@ def _plot(path: Path, results: list[StudyResult], names: list[str]) -> None:
 
 def _labelled_arms(results: list[StudyResult]) -> dict[str, ArmResult]:
     """Every arm by its name; with several records behind its study's title, and a number where that is not enough."""
-    arms: dict[str, ArmResult] = {}
-    for result in results:
-        for arm in result.arms:
-            name = arm.name if len(results) == 1 else f"{result.title}: {arm.name}"
-            label, number = name, 1
-            while label in arms:
-                number += 1
-                label = f"{name} ({number})"
-            arms[label] = arm
-    return arms
+    from lowbit_sim.training.recipe import numbered
+
+    named = (
+        (arm.name if len(results) == 1 else f"{result.title}: {arm.name}", arm)
+        for result in results
+        for arm in result.arms
+    )
+    return numbered(named, "{name} ({number})")
 
 
 def _update(page: Path) -> None:

@@ -15,12 +15,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from torch import nn
 from torch.optim import Optimizer
 
 from lowbit_sim.training.examples import Examples
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -167,16 +169,16 @@ def compose(recipes: Sequence[Recipe] | Mapping[str, Recipe]) -> Composed:
     return Composed(numbered((_snake_case(type(recipe).__name__), recipe) for recipe in recipes))
 
 
-def numbered(named: Iterable[tuple[str, Recipe]]) -> dict[str, Recipe]:
-    """Recipes by their names; the second one of a name has "_2" behind it."""
-    recipes: dict[str, Recipe] = {}
-    for name, recipe in named:
+def numbered(named: Iterable[tuple[str, T]], further: str = "{name}_{number}") -> dict[str, T]:
+    """Values by their names; the second of a name is what `further` makes of it and 2."""
+    values: dict[str, T] = {}
+    for name, value in named:
         key, number = name, 1
-        while key in recipes:
+        while key in values:
             number += 1
-            key = f"{name}_{number}"
-        recipes[key] = recipe
-    return recipes
+            key = further.format(name=name, number=number)
+        values[key] = value
+    return values
 
 
 def _snake_case(name: str) -> str:

@@ -10,13 +10,10 @@ from torch import Tensor, nn
 
 import lowbit_sim as lb
 from lowbit_sim.numerics.reference import decode_value, encode_value, float32
-from lowbit_sim.training.checkpoint import Checkpoint
 from lowbit_sim.training.error_feedback import ErrorFeedback
 from lowbit_sim.training.loop import train
-from lowbit_sim.training.metrics import EpochMetrics
 from lowbit_sim.training.recipe import Step
-from lowbit_sim.training.settings import TrainingSettings
-from tests.training.toys import SETTINGS, parameter_bits, toy_examples, toy_model
+from tests.training.toys import SETTINGS, check_resumes_bit_for_bit, parameter_bits, toy_examples, toy_model
 
 STOCHASTIC = lb.Rounding("stochastic", random_bits=8)
 #: A scale that is a power of two keeps every code's value on the gradients' grid.
@@ -150,21 +147,8 @@ def test_it_resumes_bit_for_bit(quantizer):
 
 
 def test_a_run_that_was_stopped_goes_on_from_its_checkpoint_bit_for_bit(tmp_path):
-    settings = TrainingSettings(epochs=3, batch_size=8, learning_rate=0.1, seed=3)
-
-    def run(**options) -> tuple[list[bytes], dict[str, float]]:
-        model, recipe = toy_model(), ErrorFeedback(quantizer=lb.Quantizer(lb.INT2, rounding=STOCHASTIC))
-        train(model, toy_examples(), toy_examples(5), settings, recipes=[recipe], **options)
-        return parameter_bits(model), recipe.measurements()
-
-    def stop(metrics: EpochMetrics) -> None:
-        if metrics.epoch == 1:
-            raise KeyboardInterrupt
-
-    checkpoint = Checkpoint(path=tmp_path / "run")
-    with pytest.raises(KeyboardInterrupt):
-        run(checkpoint=checkpoint, on_epoch=stop)
-    assert run(checkpoint=checkpoint) == run()
+    quantizer = lb.Quantizer(lb.INT2, rounding=STOCHASTIC)
+    check_resumes_bit_for_bit(lambda: ErrorFeedback(quantizer=quantizer), tmp_path)
 
 
 def test_each_seed_step_and_parameter_draws_its_own_bits():

@@ -8,14 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import lowbit_sim as lb
-from lowbit_sim.training.checkpoint import Checkpoint
 from lowbit_sim.training.examples import Examples
 from lowbit_sim.training.hypergradient import Hypergradient
 from lowbit_sim.training.loop import train
-from lowbit_sim.training.metrics import EpochMetrics
 from lowbit_sim.training.recipe import Recipe, Step
 from lowbit_sim.training.settings import TrainingSettings
-from tests.training.toys import SETTINGS, parameter_bits, toy_examples, toy_model
+from tests.training.toys import SETTINGS, check_resumes_bit_for_bit, parameter_bits, toy_examples, toy_model
 
 OPTIMIZERS: dict[str, Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer]] = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.1),
@@ -231,21 +229,7 @@ def test_it_resumes_bit_for_bit(name, scope):
 
 @pytest.mark.parametrize("scope", ["model", "tensor"])
 def test_a_run_that_was_stopped_goes_on_from_its_checkpoint_bit_for_bit(tmp_path, scope):
-    settings = TrainingSettings(epochs=3, batch_size=8, learning_rate=0.1, seed=3)
-
-    def run(**options) -> tuple[list[bytes], dict[str, float]]:
-        model, recipe = toy_model(), Hypergradient(hyper_learning_rate=0.5, scope=scope)
-        train(model, toy_examples(), toy_examples(5), settings, recipes=[recipe], **options)
-        return parameter_bits(model), recipe.measurements()
-
-    def stop(metrics: EpochMetrics) -> None:
-        if metrics.epoch == 1:
-            raise KeyboardInterrupt
-
-    checkpoint = Checkpoint(path=tmp_path / "run")
-    with pytest.raises(KeyboardInterrupt):
-        run(checkpoint=checkpoint, on_epoch=stop)
-    assert run(checkpoint=checkpoint) == run()
+    check_resumes_bit_for_bit(lambda: Hypergradient(hyper_learning_rate=0.5, scope=scope), tmp_path)
 
 
 def test_a_state_of_the_other_scope_is_refused():

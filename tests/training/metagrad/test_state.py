@@ -26,9 +26,16 @@ from tests.training.metagrad.nets import (
 )
 from tests.training.toys import SETTINGS, toy_examples, toy_model
 
-#: One that draws random bits too: of each of its layers the state holds how many it has drawn.
+
+def with_running_scales() -> lb.MomentFC:
+    spec = lb.OpSpec.uniform(lb.INT8, scale=lb.EmaScale())
+    return lb.convert(lb.MomentFC(), [lb.Rule("*", spec)])  # type: ignore[return-value]
+
+
+#: Two with a state of their own: of each of its layers, how many random bits it has drawn, and its scales.
 KINDS = {
     **HYPERNETWORKS,
+    "running scales": with_running_scales,
     "stochastic int8": low_precision_hypernetwork,
     "stochastic int8 frozen": low_precision_hypernetwork,
 }
