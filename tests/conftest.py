@@ -15,6 +15,17 @@ hypothesis.settings.register_profile("ci", deadline=None, max_examples=100, dera
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
+def _interpret_triton_without_a_gpu() -> None:
+    """Let Triton's kernels run in its interpreter, on the CPU's tensors; it reads this when a kernel is defined."""
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+_interpret_triton_without_a_gpu()
+
+
 @pytest.fixture
 def torch_threads() -> Iterator[None]:
     """Restores torch's number of threads, for tests that change it."""

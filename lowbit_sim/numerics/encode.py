@@ -7,6 +7,7 @@ for whole arrays. numba is imported by the first call of `encode`.
 from __future__ import annotations
 
 import functools
+import math
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from lowbit_sim.numerics.formats import (
     Format,
     IntFormat,
 )
+from lowbit_sim.numerics.memory import empty
 from lowbit_sim.numerics.random import Stream
 from lowbit_sim.numerics.reference import decode_value
 from lowbit_sim.numerics.rounding import Rounding
@@ -78,11 +80,11 @@ def encode(
     rounding: Rounding,
     stream: Stream | None,
     codes: np.ndarray,
-) -> None:
+) -> int:
     """Fill `codes` with the codes of fp32(x * inv).
 
     Args:
-        x: float32 [n]; NaN only where the format has NaN.
+        x: float32 [n]. Where the format has no NaN, the codes of NaNs mean nothing.
         inv: float32 [channels], the reciprocal scales.
         zero_points: int64 [channels], or None for 0; integer and fixed-point formats only.
         inner: Run length of a channel: element i belongs to channel (i // inner) % channels.
@@ -90,6 +92,9 @@ def encode(
         rounding: Mode and overflow; one that `check_rounding` accepts.
         stream: Address of the random bits; needed for stochastic rounding only.
         codes: Integer [n], written.
+
+    Returns:
+        The number of NaNs in x.
 
     Raises:
         ValueError: Zero points for a format that has none.
@@ -99,17 +104,15 @@ def encode(
 
     refuse_flushed_subnormals()
     if isinstance(fmt, IntFormat | FixedFormat):
-        offsets = np.zeros(inv.size, dtype=np.int64) if zero_points is None else zero_points
-        kernels.quantize_to_integers(x, inv, offsets, inner, fmt, rounding, stream, codes)
-        return
+        offsets = np.zeros(1, dtype=np.int64) if zero_points is None else zero_points
+        return kernels.quantize_to_integers(x, inv, offsets, inner, fmt, rounding, stream, codes)
     if zero_points is not None and zero_points.any():
         raise ValueError(f"{fmt} has no zero point")
     if isinstance(fmt, FloatFormat):
-        kernels.quantize_to_floats(x, inv, inner, fmt, rounding, stream, codes)
-        return
+        return kernels.quantize_to_floats(x, inv, inner, fmt, rounding, stream, codes)
     from lowbit_sim.numerics import table_kernel
 
-    table_kernel.quantize_to_table(x, inv, inner, fmt, rounding, stream, codes)
+    return table_kernel.quantize_to_table(x, inv, inner, fmt, rounding, stream, codes)
 
 
 def decode(codes: Tensor, fmt: ElementFormat) -> Tensor:
@@ -117,32 +120,48 @@ def decode(codes: Tensor, fmt: ElementFormat) -> Tensor:
     if codes.is_meta:
         return torch.empty_like(codes, dtype=torch.float32)
     if isinstance(fmt, IntFormat | FixedFormat):
-        return codes.to(torch.float32) * fmt.unit
+        values = empty(tuple(codes.shape), torch.float32, codes.device).copy_(codes)
+        return values if fmt.unit == 1.0 else values.mul_(fmt.unit)
+    if fmt.bits <= 16 and codes.device.type == "cpu" and codes.numel():
+        return _looked_up(codes, fmt)
     if fmt.bits <= 16:
-        return _decoding_table(fmt).to(codes.device)[codes.to(torch.int64)]
+        return _decoding_table(fmt, codes.device)[codes.to(torch.int64)]
     assert isinstance(fmt, FloatFormat)
-    return torch.from_numpy(_decode_fields(codes.cpu().numpy().astype(np.int64), fmt)).to(codes.device)
+    return _decode_fields(codes.to(torch.int64), fmt)
+
+
+def _looked_up(codes: Tensor, fmt: ElementFormat) -> Tensor:
+    from lowbit_sim.numerics.decode_kernel import look_up
+
+    table = _decoding_table(fmt, codes.device)
+    # The kernel does not ask whether an index is one.
+    if codes.dtype != torch.uint8 or table.numel() < 256:
+        low, high = (int(code) for code in torch.aminmax(codes))
+        if low < 0 or high >= table.numel():
+            raise IndexError(f"codes of {fmt} are from 0 to {table.numel() - 1}, got {low} to {high}")
+    values = empty(tuple(codes.shape), torch.float32)
+    look_up(codes.reshape(-1).numpy(), table.numpy(), values.reshape(-1).numpy())
+    return values
 
 
 @functools.cache
-def _decoding_table(fmt: ElementFormat) -> Tensor:
+def _decoding_table(fmt: ElementFormat, device: torch.device) -> Tensor:
     """The values of all codes from 0 on, float32."""
-    return torch.tensor(
-        [decode_value(code, fmt) for code in range(code_range(fmt)[1] + 1)], dtype=torch.float32
-    )
+    values = [decode_value(code, fmt) for code in range(code_range(fmt)[1] + 1)]
+    return torch.tensor(values, dtype=torch.float32, device=device)
 
 
-def _decode_fields(codes: np.ndarray, fmt: FloatFormat) -> np.ndarray:
-    """`reference.float_value` for whole arrays."""
+def _decode_fields(codes: Tensor, fmt: FloatFormat) -> Tensor:
+    """`reference.float_value` for whole int64 tensors: a significand times a power of two, exactly, in float64."""
     magnitude = codes & ((1 << (fmt.bits - 1)) - 1)
     field = magnitude >> fmt.mantissa_bits
-    mantissa = magnitude & ((1 << fmt.mantissa_bits) - 1)
-    exponent = np.maximum(field, 1) - fmt.bias - fmt.mantissa_bits
-    implicit = np.where(field > 0, 1 << fmt.mantissa_bits, 0)
-    values = np.ldexp((implicit + mantissa).astype(np.float64), exponent)
+    significand = magnitude & ((1 << fmt.mantissa_bits) - 1)
+    significand = torch.where(field > 0, significand + (1 << fmt.mantissa_bits), significand)
+    exponent = field.clamp(min=1) - fmt.bias - fmt.mantissa_bits
+    values = significand.double() * ((exponent + 1023) << 52).view(torch.float64)
     if not fmt.has_subnormals:
-        values = np.where(field == 0, 0.0, values)
-    values = np.where(magnitude > fmt.max_code, np.nan, values)
+        values = torch.where(field == 0, 0.0, values)
+    values = torch.where(magnitude > fmt.max_code, math.nan, values)
     if fmt.infinity_code is not None:
-        values = np.where(magnitude == fmt.infinity_code, np.inf, values)
-    return np.where(codes >> (fmt.bits - 1) != 0, -values, values).astype(np.float32)
+        values = torch.where(magnitude == fmt.infinity_code, math.inf, values)
+    return torch.where(codes >> (fmt.bits - 1) != 0, -values, values).to(torch.float32)

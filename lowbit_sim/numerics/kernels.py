@@ -13,17 +13,13 @@ from collections.abc import Callable
 
 import numba
 import numpy as np
-from numba import float64, int64, uint32, uint64
+from numba import float64, int64, uint64
 
+from lowbit_sim.numerics import float_lanes, integer_lanes
 from lowbit_sim.numerics.formats import FixedFormat, FloatFormat, IntFormat
-from lowbit_sim.numerics.random import (
-    _MULTIPLIER_0,
-    _MULTIPLIER_1,
-    _WEYL_0,
-    _WEYL_1,
-    Stream,
-    draw_width,
-)
+from lowbit_sim.numerics.philox_kernel import _philox as _philox
+from lowbit_sim.numerics.philox_kernel import philox_blocks as philox_blocks
+from lowbit_sim.numerics.random import Stream, draw_width
 from lowbit_sim.numerics.reference import overflow_code
 from lowbit_sim.numerics.rounding import MODE_CODES, Rounding, RoundingMode
 from lowbit_sim.numerics.threads import match_torch_threads, prepare_numba
@@ -40,34 +36,8 @@ _STOCHASTIC = MODE_CODES[RoundingMode.STOCHASTIC]
 #: Elements that one row of work holds when a tensor has a single scale.
 ROW_ELEMENTS = 1 << 14
 
-_M0, _M1 = np.uint64(_MULTIPLIER_0), np.uint64(_MULTIPLIER_1)
-_W0, _W1 = np.uint64(_WEYL_0), np.uint64(_WEYL_1)
-_LOW = np.uint64(0xFFFFFFFF)
-_SHIFT = np.uint64(32)
-
 #: |y| is cut here before it becomes an integer; it is beyond every 16-bit code and its zero point.
 _LIMIT = np.float64(1 << 20)
-
-
-@numba.njit(inline="always")
-def _philox(block, step, site, seed, operand):
-    """The four words of a block, as uint64 values below 2^32."""
-    c0 = uint64(block) & _LOW
-    c1 = uint64(block) >> _SHIFT
-    c2 = uint64(step)
-    c3 = uint64(site)
-    k0 = uint64(seed)
-    k1 = uint64(operand)
-    for _ in range(10):
-        p0 = c0 * _M0
-        p1 = c2 * _M1
-        c0 = (p1 >> _SHIFT) ^ c1 ^ k0
-        c1 = p1 & _LOW
-        c2 = (p0 >> _SHIFT) ^ c3 ^ k1
-        c3 = p0 & _LOW
-        k0 = (k0 + _W0) & _LOW
-        k1 = (k1 + _W1) & _LOW
-    return c0, c1, c2, c3
 
 
 @numba.njit(inline="always")
@@ -107,16 +77,19 @@ def _to_code(y, mode, wrap, qmin, qmax, zero_point, modulus, random, random_bits
     return min(max(code, qmin), qmax)
 
 
-def _integer_kernel(mode: int, wrap: bool) -> Callable[..., None]:
+def _integer_kernel(mode: int, wrap: bool) -> Callable[..., int]:
     # The kernels close over plain values only: numba's cache on disk finds an entry by the closure's contents,
     # and a compiled function among them differs in each process.
     @numba.njit(cache=True, parallel=True)
     def deterministic(x, inv, zero_points, inner, steps, qmin, qmax, modulus, codes):
+        nans = 0
         for row in numba.prange((x.size + inner - 1) // inner):
             channel = row % inv.size
             for i in range(row * inner, min((row + 1) * inner, x.size)):
                 y = float64(x[i] * inv[channel]) * steps
+                nans += int(math.isnan(y))
                 codes[i] = _to_code(y, mode, wrap, qmin, qmax, zero_points[channel], modulus, 0, 0)
+        return nans
 
     @numba.njit(cache=True, parallel=True)
     def stochastic(
@@ -140,6 +113,7 @@ def _integer_kernel(mode: int, wrap: bool) -> Callable[..., None]:
         per_block = 128 // width
         per_word = 32 // width
         mask = (int64(1) << random_bits) - 1
+        nans = 0
         for row in numba.prange((x.size + inner - 1) // inner):
             channel = row % inv.size
             scale_inv = inv[channel]
@@ -156,8 +130,10 @@ def _integer_kernel(mode: int, wrap: bool) -> Callable[..., None]:
                     word = words[place // per_word]
                     random = int64(word >> uint64((place % per_word) * width)) & mask
                     y = float64(x[j] * scale_inv) * steps
+                    nans += int(math.isnan(y))
                     codes[j] = _to_code(y, mode, wrap, qmin, qmax, zero_point, modulus, random, random_bits)
                 i = last
+        return nans
 
     return stochastic if mode == _STOCHASTIC else deterministic
 
@@ -174,28 +150,47 @@ def quantize_to_integers(
     rounding: Rounding,
     stream: Stream | None,
     codes: np.ndarray,
-) -> None:
+) -> int:
     """Fill `codes` with the integer codes of x; the twin of `reference.integer_code`.
 
     Args:
-        x: float32 [n], without NaN.
+        x: float32 [n]; the codes of NaNs mean nothing.
         inv: float32 [channels], the reciprocal scales.
-        zero_points: int64 [channels].
+        zero_points: int64 [channels], or [1] for all.
         inner: Run length of a channel: element i belongs to channel (i // inner) % channels.
         fmt: The format.
         rounding: Mode and overflow.
         stream: Address of the random bits; needed for stochastic rounding only.
         codes: Integer [n], written.
+
+    Returns:
+        The number of NaNs in x.
     """
     match_torch_threads(x.size // ROW_ELEMENTS)
-    kernel = _integer_kernel(MODE_CODES[rounding.mode], rounding.overflow == "wrap")
-    steps = 1.0 / fmt.unit
+    steps, mode = 1.0 / fmt.unit, MODE_CODES[rounding.mode]
+    address = _address(stream) if stream is not None else (0, 0, 0, 0, 0)
+    if integer_lanes.fits(fmt, rounding, zero_points):
+        nans = integer_lanes.quantize(
+            x,
+            inv,
+            zero_points.astype(np.float32),
+            inner,
+            np.float32(steps),
+            np.float32(fmt.qmin),
+            np.float32(fmt.qmax),
+            mode,
+            rounding.random_bits,
+            draw_width(rounding.random_bits),
+            address,
+            codes,
+        )
+        return int(nans)
+    kernel = _integer_kernel(mode, rounding.overflow == "wrap")
+    zero_points = np.ascontiguousarray(np.broadcast_to(zero_points, inv.shape))
     arguments = (x, inv, zero_points, inner, steps, fmt.qmin, fmt.qmax, 1 << fmt.bits, codes)
     if rounding.is_stochastic:
-        assert stream is not None
-        kernel(*arguments, rounding.random_bits, draw_width(rounding.random_bits), *_address(stream))
-    else:
-        kernel(*arguments)
+        return kernel(*arguments, rounding.random_bits, draw_width(rounding.random_bits), *address)
+    return kernel(*arguments)
 
 
 def _address(stream: Stream) -> tuple[int, int, int, int, int]:
@@ -213,7 +208,7 @@ def _float_magnitude(magnitude, mantissa_bits, min_exponent, has_subnormals, mod
     return (int64(exponent - min_exponent) << mantissa_bits) + mantissa
 
 
-def _float_kernel(mode: int) -> Callable[..., None]:
+def _float_kernel(mode: int) -> Callable[..., int]:
     negative_mode = {_DOWN: _UP, _UP: _DOWN}.get(mode, mode)
     rounds_down = mode in (_DOWN, _TOWARD_ZERO)
     negative_rounds_down = negative_mode in (_DOWN, _TOWARD_ZERO)
@@ -242,6 +237,7 @@ def _float_kernel(mode: int) -> Callable[..., None]:
         per_block = 128 // width
         per_word = 32 // width
         mask = (int64(1) << random_bits) - 1
+        nans = 0
         for row in numba.prange((x.size + inner - 1) // inner):
             channel = row % inv.size
             for i in range(row * inner, min((row + 1) * inner, x.size)):
@@ -253,6 +249,7 @@ def _float_kernel(mode: int) -> Callable[..., None]:
                     word = _philox(block, step, site, seed, operand)[place // per_word]
                     random = int64(word >> uint64((place % per_word) * width)) & mask
                 if math.isnan(y):
+                    nans += 1
                     codes[i] = nan_code
                     continue
                 negative = math.copysign(1.0, y) < 0
@@ -273,6 +270,7 @@ def _float_kernel(mode: int) -> Callable[..., None]:
                     down = negative_rounds_down if negative else rounds_down
                     code = max_code if down else int64(overflow)
                 codes[i] = sign | code
+        return nans
 
     return kernel
 
@@ -288,21 +286,27 @@ def quantize_to_floats(
     rounding: Rounding,
     stream: Stream | None,
     codes: np.ndarray,
-) -> None:
+) -> int:
     """Fill `codes` with the codes of x * inv; the twin of `reference.float_code`.
 
     Args:
-        x: float32 [n]; NaN only where the format has NaN.
+        x: float32 [n]; where the format has no NaN, the codes of NaNs mean nothing.
         inv: float32 [channels].
         inner: Run length of a channel, as in `quantize_to_integers`.
         fmt: The format.
         rounding: Mode and overflow.
         stream: Address of the random bits; needed for stochastic rounding only.
         codes: Integer [n], written.
+
+    Returns:
+        The number of NaNs in x.
     """
     match_torch_threads(x.size // ROW_ELEMENTS)
     address = _address(stream) if stream is not None else (0, 0, 0, 0, 0)
-    _float_kernel(MODE_CODES[rounding.mode])(
+    width, overflow = draw_width(rounding.random_bits), overflow_code(fmt, rounding)
+    if float_lanes.fits(fmt, rounding):
+        return float_lanes.quantize(x, inv, inner, fmt, rounding, overflow, width, address, codes)
+    return _float_kernel(MODE_CODES[rounding.mode])(
         x,
         inv,
         inner,
@@ -310,26 +314,11 @@ def quantize_to_floats(
         fmt.min_exponent,
         fmt.has_subnormals,
         fmt.max_code,
-        overflow_code(fmt, rounding),
+        overflow,
         -1 if fmt.nan_code is None else fmt.nan_code,
         1 << (fmt.bits - 1),
         codes,
         rounding.random_bits,
-        draw_width(rounding.random_bits),
+        width,
         *address,
     )
-
-
-@numba.njit(cache=True)
-def _philox_blocks(first, count, step, site, seed, operand, out):
-    for i in range(count):
-        words = _philox(first + i, step, site, seed, operand)
-        for j in range(4):
-            out[i, j] = uint32(words[j])
-
-
-def philox_blocks(stream: Stream, first: int, count: int) -> np.ndarray:
-    """Blocks `first` to `first + count - 1` of a stream: uint32 [count, 4]."""
-    out = np.empty((count, 4), dtype=np.uint32)
-    _philox_blocks(first, count, stream.step, stream.site, stream.seed, stream.operand, out)
-    return out

@@ -17,7 +17,7 @@ Overflow = Literal["saturate", "wrap", "infinity"]
 
 
 class RoundingMode(StrEnum):
-    """The rounding modes. Each has one `case` in `reference.round_to_integer` and one in `kernels`."""
+    """The rounding modes. Each has one `case` in `reference.round_to_integer` and one in every kernel's rounding."""
 
     #: roundTiesToEven
     NEAREST_EVEN = "nearest_even"

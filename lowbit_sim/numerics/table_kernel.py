@@ -18,6 +18,7 @@ import numba
 import numpy as np
 from numba import float64, int64, uint64
 
+from lowbit_sim.numerics import table_lanes
 from lowbit_sim.numerics.formats import TableFormat
 from lowbit_sim.numerics.kernels import (
     _DOWN,
@@ -81,11 +82,13 @@ def _search(
     per_word = 32 // width
     mask = (int64(1) << random_bits) - 1
     last = values.size - 1
+    nans = 0
     for row in numba.prange((x.size + inner - 1) // inner):
         channel = row % inv.size
         for i in range(row * inner, min((row + 1) * inner, x.size)):
             y = float64(x[i] * inv[channel])
             if math.isnan(y):
+                nans += 1
                 codes[i] = nan
                 continue
             # The last value that is at most y; 0 if there is none.
@@ -118,6 +121,7 @@ def _search(
             if negative_zero >= 0 and values[low] == 0 and math.copysign(1.0, y) < 0:
                 code = int64(negative_zero)
             codes[i] = code
+    return nans
 
 
 def quantize_to_table(
@@ -128,22 +132,28 @@ def quantize_to_table(
     rounding: Rounding,
     stream: Stream | None,
     codes: np.ndarray,
-) -> None:
+) -> int:
     """Fill `codes` with the codes of x * inv; the twin of `reference_tables.table_code`.
 
     Args:
-        x: float32 [n]; NaN only where the format has NaN.
+        x: float32 [n]; where the format has no NaN, the codes of NaNs mean nothing.
         inv: float32 [channels], the reciprocal scales.
         inner: Run length of a channel: element i belongs to channel (i // inner) % channels.
         fmt: The format.
         rounding: Mode and overflow; checked by `encode.check_rounding`.
         stream: Address of the random bits; needed for stochastic rounding only.
         codes: Integer [n], written.
+
+    Returns:
+        The number of NaNs in x.
     """
     match_torch_threads(x.size // ROW_ELEMENTS)
     table = table_of(fmt)
     address = _address(stream) if stream is not None else (0, 0, 0, 0, 0)
-    _search(
+    width = draw_width(rounding.random_bits)
+    if table_lanes.fits(rounding):
+        return table_lanes.quantize(x, inv, inner, fmt, rounding, width, address, codes)
+    return _search(
         x,
         inv,
         inner,
@@ -156,6 +166,6 @@ def quantize_to_table(
         MODE_CODES[rounding.mode],
         codes,
         rounding.random_bits,
-        draw_width(rounding.random_bits),
+        width,
         *address,
     )

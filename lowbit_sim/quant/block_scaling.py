@@ -54,11 +54,10 @@ def block_scale(x: Tensor, fmt: BlockFormat) -> tuple[Tensor, Tensor]:
         return power_of_two(shared_exponents(largest, fmt.element, fmt.rule)), x
     scale = _float_scales(largest, fmt)
     vanished = scale == 0
-    if vanished.any():
-        x = torch.where(
-            _for_elements(vanished, x, fmt) & torch.isfinite(x), torch.zeros((), dtype=torch.float32), x
-        )
-        scale = torch.where(vanished, torch.ones((), dtype=torch.float32), scale)
+    # A GPU does the rare work always: asking whether it is needed takes longer.
+    if vanished.is_cuda or vanished.any():
+        x = torch.where(_for_elements(vanished, x, fmt) & torch.isfinite(x), 0.0, x)
+        scale = torch.where(vanished, 1.0, scale)
     return scale, x
 
 
@@ -92,8 +91,8 @@ def _float_scales(largest: Tensor, fmt: BlockFormat) -> Tensor:
     quotient = largest / torch.full_like(largest, fmt.element.max_value)
     if not fmt.tensor_scale:
         return _at_least(rounded(quotient, fmt.scale))
-    overall = largest.amax() if largest.numel() else torch.zeros((), dtype=torch.float32)
-    bound = torch.tensor(fmt.element.max_value * fmt.scale.max_value, dtype=torch.float32)
+    overall = largest.amax() if largest.numel() else largest.new_zeros(())
+    bound = torch.full_like(overall, fmt.element.max_value * fmt.scale.max_value)
     tensor_scale = (overall / bound).clamp(smallest_tensor_scale(fmt.scale), _MAX)
     tensor_scale = torch.where(overall == 0, 1.0, tensor_scale)
     return _at_least(rounded(quotient / tensor_scale, fmt.scale) * tensor_scale)

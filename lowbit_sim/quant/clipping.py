@@ -2,7 +2,7 @@
 
 Every function takes float32 x of any shape without NaN and a granularity, and returns float32 of the shape
 `scale_shape(granularity, x.shape)`; 0 for regions of zeros. Infinite elements are left out (in sums they count as
-0). Sums are numpy's float64 ones, which do not depend on the number of threads.
+0). Sums are those of `sums.py`, the same on every device.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from lowbit_sim.quant.codes import to_codes
 from lowbit_sim.quant.granularity import Granularity, PerAxis
 from lowbit_sim.quant.qtensor import decode
 from lowbit_sim.quant.regions import absmax, rows, spread
+from lowbit_sim.quant.sums import row_means, row_sums
 
 #: SAWB's c1 and c2 by the width of a symmetric integer.
 _SAWB = {2: (2.6, 1.71), 4: (12.035, 12.03), 8: (31.76, 35.04)}
@@ -29,23 +29,24 @@ _SAWB = {2: (2.6, 1.71), 4: (12.035, 12.03), 8: (31.76, 35.04)}
 _GRID = 32
 
 #: What a search minimises: the float64 costs [regions] of x and its quantised values [regions, elements].
-_Cost = Callable[[np.ndarray, np.ndarray], np.ndarray]
+_Cost = Callable[[Tensor, Tensor], Tensor]
 
 
 def percentile_clip(x: Tensor, granularity: Granularity, percentile: float) -> Tensor:
     """The ceil(p n / 100)-th smallest of a region's n finite magnitudes; see `PercentileScale`."""
     share = Fraction(str(percentile)) / 100
     found = [_order_statistic(part.abs(), share) for part in rows(x, granularity)]
-    clip = spread(found, granularity, tuple(x.shape), empty=0.0)
+    clip = spread(found, granularity, tuple(x.shape), empty=0.0, device=x.device)
     return torch.where(clip == 0, absmax(x, granularity), clip)
 
 
 def _order_statistic(magnitudes: Tensor, share: Fraction) -> Tensor:
     count = torch.isfinite(magnitudes).sum(1)
-    if int(count.min()) == magnitudes.shape[1]:
+    # On a GPU kthvalue is not among torch's deterministic algorithms, as its index is not.
+    if not magnitudes.is_cuda and int(count.min()) == magnitudes.shape[1]:
         return magnitudes.kthvalue(math.ceil(share * magnitudes.shape[1]), dim=1).values
     # Infinities sort behind every finite magnitude.
-    ranks = torch.tensor([max(math.ceil(share * n), 1) - 1 for n in count.tolist()])
+    ranks = torch.tensor([max(math.ceil(share * n), 1) - 1 for n in count.tolist()], device=count.device)
     ordered = magnitudes.sort(dim=1).values.gather(1, ranks[:, None]).squeeze(1)
     return torch.where(count > 0, ordered, 0.0)
 
@@ -66,10 +67,10 @@ def sawb_clip(x: Tensor, fmt: Format, granularity: Granularity) -> Tensor:
     c1, c2 = sawb_coefficients(fmt)
     found = []
     for part in rows(x, granularity):
-        magnitudes = np.abs(_finite(part).numpy().astype(np.float64))
-        clip = c1 * np.sqrt((magnitudes**2).mean(1)) - c2 * magnitudes.mean(1)
-        found.append(torch.from_numpy(clip).clamp(max=torch.finfo(torch.float32).max).to(torch.float32))
-    clip = spread(found, granularity, tuple(x.shape), empty=0.0)
+        magnitudes = _finite(part).abs().double()
+        clip = c1 * row_means(magnitudes * magnitudes).sqrt() - c2 * row_means(magnitudes)
+        found.append(clip.clamp(max=torch.finfo(torch.float32).max).to(torch.float32))
+    clip = spread(found, granularity, tuple(x.shape), empty=0.0, device=x.device)
     return torch.where(clip <= 0, absmax(x, granularity), clip)
 
 
@@ -83,16 +84,17 @@ def cosine_clip(x: Tensor, fmt: Format, granularity: Granularity) -> Tensor:
     return _searched(x, fmt, granularity, cosine_distance)
 
 
-def squared_error(x: np.ndarray, quantized: np.ndarray) -> np.ndarray:
+def squared_error(x: Tensor, quantized: Tensor) -> Tensor:
     """Mean of (x - x')^2 of each row: float64 [regions]."""
-    return ((x.astype(np.float64) - quantized) ** 2).mean(1)
+    difference = x.double() - quantized
+    return row_means(difference * difference)
 
 
-def cosine_distance(x: np.ndarray, quantized: np.ndarray) -> np.ndarray:
+def cosine_distance(x: Tensor, quantized: Tensor) -> Tensor:
     """1 - <x, x'> / (|x| |x'|) of each row, 1 where a row is all zero: float64 [regions]."""
-    a, b = x.astype(np.float64), quantized.astype(np.float64)
-    lengths = np.sqrt((a**2).sum(1)) * np.sqrt((b**2).sum(1))
-    return 1.0 - np.divide((a * b).sum(1), lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    a, b = x.double(), quantized.double()
+    lengths = row_sums(a * a).sqrt() * row_sums(b * b).sqrt()
+    return 1.0 - torch.where(lengths > 0, row_sums(a * b) / lengths, 0.0)
 
 
 def _finite(part: Tensor) -> Tensor:
@@ -102,20 +104,21 @@ def _finite(part: Tensor) -> Tensor:
 def _searched(x: Tensor, fmt: Format, granularity: Granularity, cost: _Cost) -> Tensor:
     assert not isinstance(fmt, BlockFormat)
     found = [_search(_finite(part), fmt, cost) for part in rows(x, granularity)]
-    return spread(found, granularity, tuple(x.shape), empty=0.0)
+    return spread(found, granularity, tuple(x.shape), empty=0.0, device=x.device)
 
 
 def _search(part: Tensor, fmt: ElementFormat, cost: _Cost) -> Tensor:
     """The best clip of each row of [regions, elements]."""
     largest = part.abs().amax(1)
     ratios = [i / _GRID for i in range(1, _GRID + 1)]
-    costs = np.stack([_cost_at(part, torch.full_like(largest, r) * largest, fmt, cost) for r in ratios])
-    best = costs.argmin(0)
+    costs = torch.stack([_cost_at(part, torch.full_like(largest, r) * largest, fmt, cost) for r in ratios])
+    costs = costs.cpu().numpy()
+    best = costs.argmin(0)  # numpy's gives the first of equal ones
     found = [
         _refine(part[i : i + 1], largest[i : i + 1], fmt, cost, ratios[k], float(costs[k, i]))
         for i, k in enumerate(best.tolist())
     ]
-    return torch.tensor(found, dtype=torch.float32) * largest
+    return torch.tensor(found, dtype=torch.float32, device=part.device) * largest
 
 
 def _refine(
@@ -135,7 +138,7 @@ def _refine(
     return float(found.x) if found.fun < reached else ratio
 
 
-def _cost_at(part: Tensor, clip: Tensor, fmt: ElementFormat, cost: _Cost) -> np.ndarray:
+def _cost_at(part: Tensor, clip: Tensor, fmt: ElementFormat, cost: _Cost) -> Tensor:
     """The cost of each row when its clip maps to the format's largest value."""
     from lowbit_sim.quant.scaling import scale_of_clip
 
@@ -143,4 +146,4 @@ def _cost_at(part: Tensor, clip: Tensor, fmt: ElementFormat, cost: _Cost) -> np.
     scale = scale_of_clip(clip, fmt)[:, None]
     codes = to_codes(part, scale, None, PerAxis(0), fmt, Rounding(), None)
     # In float64, as the product can exceed float32's range next to its largest number.
-    return cost(part.numpy(), (decode(codes, fmt).double() * scale.double()).numpy())
+    return cost(part, decode(codes, fmt).double() * scale.double())

@@ -133,7 +133,7 @@ def squared_error(samples: Tensor, values: tuple[float, ...], *, stochastic: boo
         values: Ascending levels.
         stochastic: Stochastic rounding, else to nearest; what lies beyond the ends becomes the end.
     """
-    x, v = samples.detach().double().flatten().numpy(), np.asarray(values, dtype=float)
+    x, v = samples.detach().double().flatten().cpu().numpy(), np.asarray(values, dtype=float)
     i = np.clip(np.searchsorted(v, x, side="right") - 1, 0, len(v) - 2)
     low, high = v[i], v[i + 1]
     nearest = np.minimum((x - low) ** 2, (high - x) ** 2)
@@ -146,7 +146,7 @@ def _samples(samples: Tensor, levels: int, symmetric: bool, top: int) -> _Sample
         raise ValueError(f"a codebook has 2 to 4096 levels, got {levels!r}")
     if symmetric and levels % 2 == 0:
         raise ValueError(f"a symmetric codebook has an odd number of levels, as zero is one, got {levels}")
-    x = samples.detach().double().flatten()
+    x = samples.detach().double().flatten().cpu()
     largest = float(x.abs().max()) if x.numel() else 0.0
     if not 0 < largest < np.inf:
         raise ValueError(

@@ -49,13 +49,15 @@ class HouseholderTransform:
         if lhs.is_meta:
             return torch.empty_like(lhs), rhs, torch.empty_like
         check_finite(lhs, "lhs")
-        x = lhs.numpy().astype(np.float64)
+        # The sums of a group go from row to row, which is the host's work for every device.
+        x = lhs.cpu().numpy().astype(np.float64)
         groups = row_groups(x)
 
         def undo(result: Tensor) -> Tensor:
-            return _apply(result.numpy().astype(np.float64), groups, inverse=True)
+            restored = _apply(result.cpu().numpy().astype(np.float64), groups, inverse=True)
+            return restored.to(result.device)
 
-        return _apply(x, groups, inverse=False), rhs, undo
+        return _apply(x, groups, inverse=False).to(lhs.device), rhs, undo
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -35,6 +34,7 @@ from lowbit_sim.quant.quantizer import Quantizer
 from lowbit_sim.quant.regions import rows, spread
 from lowbit_sim.quant.scale_rules import LearnedScale
 from lowbit_sim.quant.scale_state import ScaleState
+from lowbit_sim.quant.sums import row_sums
 
 
 def learned_step(
@@ -111,12 +111,11 @@ class _LearnedStep(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             products = g.to(torch.float32) * slope
             sums = [_sums(part, ctx.grad_scale) for part in rows(products, ctx.granularity)]
-            grad_step = spread(sums, ctx.granularity, tuple(g.shape), empty=0.0).reshape(ctx.step_shape)
+            grad_step = spread(sums, ctx.granularity, tuple(g.shape), empty=0.0, device=g.device)
+            grad_step = grad_step.reshape(ctx.step_shape)
         return grad_x, grad_step, None, None, None
 
 
 def _sums(part: Tensor, factor: float) -> Tensor:
-    """factor * the sum of each row, in numpy's float64, which does not depend on the number of threads."""
-    if part.is_meta:
-        return part.sum(1)
-    return torch.from_numpy(part.numpy().astype(np.float64).sum(1) * factor).to(torch.float32)
+    """factor * the sum of each row."""
+    return (row_sums(part) * factor).to(torch.float32)

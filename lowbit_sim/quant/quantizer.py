@@ -11,6 +11,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
+from lowbit_sim.numerics import triton_support
 from lowbit_sim.numerics.catalog import as_format
 from lowbit_sim.numerics.encode import check_rounding, code_range
 from lowbit_sim.numerics.formats import BlockFormat, ElementFormat, Format, IntFormat
@@ -21,21 +22,22 @@ from lowbit_sim.quant.block_scaling import block_scale, granularity_of
 from lowbit_sim.quant.clipping import sawb_coefficients
 from lowbit_sim.quant.codes import to_codes
 from lowbit_sim.quant.granularity import Granularity, PerBlock, PerTensor, scale_shape, short_name, written
+from lowbit_sim.quant.not_a_number import NotANumberError as NotANumberError
 from lowbit_sim.quant.qtensor import QTensor, code_dtype, element_format
+from lowbit_sim.quant.regions import recording
 from lowbit_sim.quant.scale_state import ScaleState
 from lowbit_sim.quant.scaling import (
     AbsMaxScale,
+    EmaScale,
+    FixedScale,
     MinMaxScale,
+    PowerOfTwoScale,
     SawbScale,
     ScaleRule,
     needs_state,
     scale_and_zero_point,
 )
 from lowbit_sim.quant.slices import ReduceMax, scale_source
-
-
-class NotANumberError(ValueError):
-    """A tensor to be quantised holds NaN."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,7 @@ class Quantizer:
         Raises:
             TypeError: Not a floating-point tensor.
             NotANumberError: x holds NaN and `nan` is "raise".
+            RuntimeError: `nan` is "raise" while a CUDA graph is recorded.
             ValueError: Stochastic rounding without a stream, a stateful scale rule without a state, an axis that x
                 lacks, or a device without kernels.
         """
@@ -168,16 +171,27 @@ class Quantizer:
         missing = None if self.nan == "raise" else torch.isnan(x)
         if missing is not None:
             x = torch.where(missing, torch.zeros((), dtype=x.dtype, device=x.device), x)
-        elif _has_nan(x):
+        try:
+            if missing is None and not self._meets_nan(x):
+                _refuse_nan(x)
+            quantized = self._quantize(x, stream, state, reduce_max)
+        except NotANumberError:
             count = int(torch.isnan(x).sum())
             raise NotANumberError(
                 f"{count} of {x.numel()} elements of a tensor of shape {list(x.shape)} to be quantised to "
                 f"{self.format} are NaN"
-            )
-        quantized = self._quantize(x, stream, state, reduce_max)
+            ) from None
         if missing is not None:
             quantized.codes[missing] = torch.tensor(int(self.nan)).to(quantized.codes.dtype)
         return quantized
+
+    def _meets_nan(self, x: Tensor) -> bool:
+        """Whether the search for the scale or, if there is none, the rounding raises at NaN before a state moves."""
+        if triton_support.uses_triton(x.device) and (recording(x) or isinstance(self.scale, FixedScale)):
+            return False  # a GPU's rounding raises nothing
+        return isinstance(self.format, BlockFormat) or isinstance(
+            self.scale, AbsMaxScale | PowerOfTwoScale | MinMaxScale | EmaScale | FixedScale
+        )
 
     def _quantize(
         self, x: Tensor, stream: Stream | None, state: ScaleState | None, reduce_max: ReduceMax | None
@@ -216,7 +230,7 @@ class Quantizer:
             got = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
             raise TypeError(f"a quantizer takes a floating-point tensor, got {got}")
         if (missing := missing_kernel(x.device)) is not None:
-            raise ValueError(f"{missing}: move the tensor to the CPU")
+            raise ValueError(f"{missing}; or move the tensor to the CPU")
         if self.rounding.is_stochastic and stream is None:
             raise ValueError(
                 "stochastic rounding needs the address of its random bits: pass stream=Stream(seed=...)"
@@ -228,9 +242,22 @@ def missing_kernel(device: torch.device) -> str | None:
     """Why nothing can be quantised on a device, or None where it can; the meta device has shapes only."""
     if device.type in ("cpu", "meta"):
         return None
-    return f"there is no quantisation kernel for device {device}"
+    missing = f"there is no quantisation kernel for device {device}"
+    if device.type != "cuda":
+        return missing
+    return None if (why := triton_support.why_no_triton(device)) is None else f"{missing}: {why}"
 
 
-def _has_nan(x: Tensor) -> bool:
+def _refuse_nan(x: Tensor) -> None:
+    """Raise if there is a NaN: one pass, and on a GPU the host waits for it.
+
+    It can't wait while a CUDA graph is recorded, and a graph could raise nothing later.
+    """
+    if recording(x):
+        raise RuntimeError(
+            "a quantizer with nan='raise' looks for NaN on the host, which a CUDA graph can't do: give it the code "
+            "that a NaN becomes, as in Quantizer(..., nan=0)"
+        )
     # amax propagates NaN and is one pass without a temporary, unlike isnan().any().
-    return bool(x.numel()) and bool(torch.isnan(x.amax()))
+    if x.numel() and bool(torch.isnan(x.amax())):
+        raise NotANumberError

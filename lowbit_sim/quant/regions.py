@@ -11,7 +11,10 @@ import math
 import torch
 from torch import Tensor
 
+from lowbit_sim.numerics import triton_support
 from lowbit_sim.quant.granularity import Granularity, PerBlock, PerGroup, axis_of, scale_shape
+from lowbit_sim.quant.magnitudes import absmax_on_cpu
+from lowbit_sim.quant.not_a_number import NotANumberError
 
 
 def extremes(x: Tensor, granularity: Granularity) -> tuple[Tensor, Tensor]:
@@ -20,23 +23,54 @@ def extremes(x: Tensor, granularity: Granularity) -> tuple[Tensor, Tensor]:
     Infinities count as 0, so that a region that holds one has extremes on both sides of 0.
 
     Args:
-        x: float32 of any shape, without NaN.
+        x: float32 of any shape.
         granularity: Which elements share a scale.
 
     Returns:
         Two tensors of shape `scale_shape(granularity, x.shape)`.
+
+    Raises:
+        NotANumberError: x holds NaN.
     """
+    if x.numel() and triton_support.uses_triton(x.device):
+        high, negated_low = _maxima_on_gpu(x, granularity, magnitudes=False)
+        return -negated_low, high
     low, high = _reduce(x, granularity, largest=False), _reduce(x, granularity, largest=True)
-    if torch.isinf(low).any() or torch.isinf(high).any():
+    if not bool((torch.isfinite(low) & torch.isfinite(high)).all()):
+        if bool(torch.isnan(low).any()):
+            raise NotANumberError("a tensor whose extremes are asked for holds NaN")
         x = torch.where(torch.isinf(x), torch.zeros((), dtype=x.dtype, device=x.device), x)
         low, high = _reduce(x, granularity, largest=False), _reduce(x, granularity, largest=True)
     return low, high
 
 
 def absmax(x: Tensor, granularity: Granularity) -> Tensor:
-    """The largest finite magnitude of each region: float32 of shape `scale_shape(granularity, x.shape)`."""
+    """The largest finite magnitude of each region: float32 of shape `scale_shape(granularity, x.shape)`.
+
+    Raises:
+        NotANumberError: x holds NaN.
+    """
+    if x.numel() and triton_support.uses_triton(x.device):
+        return _maxima_on_gpu(x, granularity, magnitudes=True)[0]
+    if x.device.type == "cpu" and x.numel():
+        return absmax_on_cpu(x, granularity)
     low, high = extremes(x, granularity)
     return torch.maximum(high, -low)
+
+
+def _maxima_on_gpu(x: Tensor, granularity: Granularity, *, magnitudes: bool) -> Tensor:
+    """`triton_extremes.region_maxima`; the host waits for the largest of them, which says whether there is a NaN."""
+    from lowbit_sim.quant.triton_extremes import region_maxima
+
+    maxima = region_maxima(x, granularity, magnitudes=magnitudes)
+    if not recording(x) and math.isinf((maxima.amax() if maxima.numel() > 1 else maxima).item()):
+        raise NotANumberError("a tensor whose extremes are asked for holds NaN")
+    return maxima
+
+
+def recording(x: Tensor) -> bool:
+    """Whether a CUDA graph is being recorded, in which the host can't wait for a flag; a `Quantizer` refuses that."""
+    return x.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 def _reduce(x: Tensor, granularity: Granularity, largest: bool) -> Tensor:
@@ -101,7 +135,13 @@ def rows(x: Tensor, granularity: Granularity) -> list[Tensor]:
     return [x.movedim(axis, 0).reshape(shape[axis], -1)]
 
 
-def spread(values: list[Tensor], granularity: Granularity, shape: tuple[int, ...], empty: float) -> Tensor:
+def spread(
+    values: list[Tensor],
+    granularity: Granularity,
+    shape: tuple[int, ...],
+    empty: float,
+    device: torch.device | None = None,
+) -> Tensor:
     """Values of the regions, in the order of `rows`, as a tensor of shape `scale_shape(granularity, shape)`.
 
     Args:
@@ -109,10 +149,11 @@ def spread(values: list[Tensor], granularity: Granularity, shape: tuple[int, ...
         granularity: Which elements share a scale.
         shape: Shape of the tensor.
         empty: The value of the regions of a tensor without elements.
+        device: Where such a tensor is.
     """
     target = scale_shape(granularity, shape)
     if not values:
-        return torch.full(target, empty, dtype=torch.float32)
+        return torch.full(target, empty, dtype=torch.float32, device=device)
     if isinstance(granularity, PerBlock):
         columns = math.prod(shape[:-1])
         return torch.cat([value.reshape(columns, -1) for value in values], dim=1).reshape(target)
@@ -126,9 +167,7 @@ def spread(values: list[Tensor], granularity: Granularity, shape: tuple[int, ...
 def addressing(granularity: Granularity, shape: tuple[int, ...]) -> tuple[int, Tensor]:
     """How a kernel that walks the tensor in row-major order finds each element's scale.
 
-    Element i has the scale `scales.reshape(-1)[index][(i // run) % len(index)]`. A kernel's runs can't be of
-    different lengths, so where the last block of a row is short, a run is a piece whose length divides both
-    the row and the block.
+    Element i has the scale `scales.reshape(-1)[index][(i // run) % len(index)]`.
 
     Args:
         granularity: Which elements share a scale.
@@ -138,13 +177,29 @@ def addressing(granularity: Granularity, shape: tuple[int, ...]) -> tuple[int, T
         run: Elements in a row that share a scale; 0 for one scale in all.
         index: int64, the scales in the order of the runs.
     """
-    if isinstance(granularity, PerBlock) and math.prod(shape):
+    scales = torch.arange(math.prod(scale_shape(granularity, shape)))
+    return run_of(granularity, shape), by_run(scales, granularity, shape)
+
+
+def run_of(granularity: Granularity, shape: tuple[int, ...]) -> int:
+    """Elements in a row that share a scale; 0 for one scale in all.
+
+    A kernel's runs can't be of different lengths, so where the last block of a row is short, a run is a piece whose
+    length divides both the row and the block.
+    """
+    if isinstance(granularity, PerBlock):
         length, block = shape[-1], granularity.size
-        run = math.gcd(length, block) if length > block else length
-        blocks, pieces = -(-length // block), torch.arange(length // run) * run // block
-        starts = torch.arange(math.prod(shape[:-1])) * blocks
-        return run, (starts[:, None] + pieces).reshape(-1)
-    scales = scale_shape(granularity, shape)
-    axes = [i for i, n in enumerate(scales) if n != 1]
-    run = math.prod(shape[axes[0] + 1 :]) if axes and not isinstance(granularity, PerBlock) else 0
-    return run, torch.arange(math.prod(scales))
+        return 0 if not math.prod(shape) else math.gcd(length, block) if length > block else length
+    axes = [i for i, n in enumerate(scale_shape(granularity, shape)) if n != 1]
+    return math.prod(shape[axes[0] + 1 :]) if axes else 0
+
+
+def by_run(scales: Tensor, granularity: Granularity, shape: tuple[int, ...]) -> Tensor:
+    """Scales, or what has their shape, in the order of the runs: those of a block that is cut into runs repeated."""
+    flat = scales.reshape(-1)
+    run = run_of(granularity, shape)
+    if not isinstance(granularity, PerBlock) or not run or run == min(granularity.size, shape[-1]):
+        return flat
+    pieces = torch.arange(shape[-1] // run, device=flat.device) * run // granularity.size
+    blocks = -(-shape[-1] // granularity.size)
+    return flat.reshape(-1, blocks)[:, pieces].reshape(-1)

@@ -8,10 +8,12 @@ Infinite elements are left out; they saturate. Where a region is all zero but th
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lowbit_sim.numerics.formats import CodebookFormat, ExponentFormat, Format, IntFormat
+from lowbit_sim.quant.block_scaling import power_of_two
 from lowbit_sim.quant.granularity import Granularity, scale_shape
 from lowbit_sim.quant.regions import absmax, extremes
 from lowbit_sim.quant.scale_rules import MIN_SCALE as MIN_SCALE
@@ -104,20 +106,33 @@ def has_zero(fmt: Format) -> bool:
 
 def scale_of_clip(clip: Tensor, fmt: Format, top: float | None = None) -> Tensor:
     """fp32(clip / top) in bounds, where `top` is by default the format's largest value; 1 where the clip is 0."""
-    bound = torch.full_like(clip, fmt.max_value if top is None else top)
+    bound = fmt.max_value if top is None else top
     return _positive(clip, bound, 1.0 if has_zero(fmt) else MIN_SCALE)
 
 
-def _positive(numerator: Tensor, denominator: Tensor, of_zero: float = 1.0) -> Tensor:
+def _positive(numerator: Tensor, denominator: float, of_zero: float = 1.0) -> Tensor:
+    if numerator.device.type == "cpu":
+        return _positive_on_cpu(numerator, denominator, of_zero)
     # Both are tensors: dividing by a Python number multiplies by its reciprocal on a GPU, which differs.
-    scale = torch.clamp(numerator / denominator, MIN_SCALE, MAX_SCALE)
+    scale = torch.clamp(numerator / torch.full_like(numerator, denominator), MIN_SCALE, MAX_SCALE)
     return torch.where(numerator == 0, torch.full_like(scale, of_zero), scale)
+
+
+def _positive_on_cpu(numerator: Tensor, denominator: float, of_zero: float) -> Tensor:
+    # There are few scales in most tensors, and numpy's operations start sooner than torch's.
+    values = numerator.reshape(-1).numpy()
+    with np.errstate(over="ignore"):
+        scale = values / np.float32(denominator)
+    scale = scale.clip(np.float32(MIN_SCALE), np.float32(MAX_SCALE))
+    scale[values == 0] = of_zero
+    return torch.from_numpy(scale).reshape(numerator.shape)
 
 
 def _next_power_of_two(scale: Tensor) -> Tensor:
     mantissa, exponent = torch.frexp(scale)  # mantissa in [0.5, 1)
     exponent = exponent - (mantissa == 0.5).to(exponent.dtype)
-    return torch.ldexp(torch.ones_like(scale), torch.clamp(exponent, max=127))
+    # Not ldexp: torch's multiplies by a power that a GPU approximates.
+    return power_of_two(torch.clamp(exponent, max=127))
 
 
 def _min_max(x: Tensor, fmt: IntFormat, granularity: Granularity, rule: MinMaxScale) -> tuple[Tensor, Tensor]:
@@ -127,7 +142,7 @@ def _min_max(x: Tensor, fmt: IntFormat, granularity: Granularity, rule: MinMaxSc
     # Halves, because high - low may exceed the float32 range.
     span = high * 0.5 - low * 0.5
     steps = fmt.qmax - fmt.qmin - (1 if rule.unclipped else 0)
-    scale = _positive(span, torch.full_like(span, steps * 0.5))
+    scale = _positive(span, steps * 0.5)
     if rule.unclipped:
         scale = torch.where(span == 0, scale, torch.clamp(scale * _UNCLIPPED_MARGIN, max=MAX_SCALE))
         offset = torch.ceil(-low * (1.0 / scale)) + fmt.qmin

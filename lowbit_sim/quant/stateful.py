@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +13,7 @@ from lowbit_sim.quant.granularity import Granularity, scale_shape, written
 from lowbit_sim.quant.regions import absmax, rows, spread
 from lowbit_sim.quant.scale_rules import MIN_SCALE
 from lowbit_sim.quant.scale_state import ScaleState
+from lowbit_sim.quant.sums import row_means
 
 
 def _remembered(state: ScaleState, x: Tensor, granularity: Granularity) -> Tensor | None:
@@ -29,7 +29,8 @@ def _remembered(state: ScaleState, x: Tensor, granularity: Granularity) -> Tenso
             f"{list(x.shape)} with {written(granularity)} has scales of shape {list(shape)}: "
             "one state serves one tensor"
         )
-    return None if state.value is None else state.value.detach().to(torch.float32)
+    # A checkpoint's value comes back on the CPU.
+    return None if state.value is None else state.value.detach().to(x.device, torch.float32)
 
 
 def running_absmax(x: Tensor, granularity: Granularity, momentum: float, state: ScaleState) -> Tensor:
@@ -72,12 +73,12 @@ def first_step(x: Tensor, fmt: Format, granularity: Granularity) -> Tensor:
         return torch.empty(scale_shape(granularity, tuple(x.shape)), dtype=torch.float32, device="meta")
     values = []
     for part in rows(x, granularity):
-        finite = torch.where(torch.isinf(part), 0.0, part).numpy().astype(np.float64)
-        step = torch.from_numpy(2 * np.abs(finite).mean(1) / math.sqrt(fmt.max_value))
+        mean = row_means(torch.where(torch.isinf(part), 0.0, part).abs())
+        step = 2 * mean / torch.full_like(mean, math.sqrt(fmt.max_value))
         values.append(
             torch.where(step == 0, 1.0, step).clamp(MIN_SCALE, torch.finfo(torch.float32).max).float()
         )
-    return spread(values, granularity, tuple(x.shape), empty=1.0)
+    return spread(values, granularity, tuple(x.shape), empty=1.0, device=x.device)
 
 
 def learned_scale(x: Tensor, fmt: Format, granularity: Granularity, state: ScaleState) -> Tensor:

@@ -87,8 +87,20 @@ def test_axis_that_the_tensor_lacks() -> None:
 
 def test_a_device_without_kernels_is_refused() -> None:
     with FakeTensorMode():
+        x = torch.empty(3, device="mps")
+    with pytest.raises(
+        ValueError, match="no quantisation kernel for device mps.*; or move the tensor to the CPU"
+    ):
+        Quantizer(catalog.INT8)(x)
+
+
+def test_a_gpu_without_triton_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with FakeTensorMode():
         x = torch.empty(3, device="cuda")
-    with pytest.raises(ValueError, match="device cuda"):
+    with pytest.raises(
+        ValueError, match=r"device cuda:0: Triton is not installed \(pip install lowbit-sim\[gpu\]\)"
+    ):
         Quantizer(catalog.INT8)(x)
 
 
