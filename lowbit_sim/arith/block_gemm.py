@@ -17,6 +17,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from lowbit_sim.arith import block_lanes
 from lowbit_sim.arith.float_gemm import run_float_gemm
 from lowbit_sim.arith.float_mac import FP32, FloatMacUnit
 from lowbit_sim.arith.float_reference import rounded
@@ -27,6 +28,9 @@ from lowbit_sim.numerics.random import Stream
 from lowbit_sim.numerics.reference import float32
 from lowbit_sim.numerics.rounding import Rounding
 from lowbit_sim.numerics.whole import is_whole
+
+#: The backend that sums the terms, by device.
+_ROUNDING = {"cpu": "numba_cpu", "cuda": "triton_gpu"}
 
 #: Terms that are held at once: rows of the result are taken in groups.
 _TERMS = 1 << 24
@@ -165,6 +169,12 @@ class _Job:
         return self._joined(parts[-1].values, parts)
 
     def fast(self) -> GemmResult:
+        if self.backend is None:
+            in_lanes = block_lanes.run(
+                self.a, self.b, self.sa, self.sb, self.block, self.mac, self.across, self.count_overflows
+            )
+            if isinstance(in_lanes, GemmResult):
+                return in_lanes
         m, n = self.a.shape[0], self.b.shape[1]
         step = max(1, _TERMS // max(1, self.blocks * n))
         values, parts = torch.empty(m, n, dtype=torch.float32, device=self.a.device), []
@@ -176,7 +186,7 @@ class _Job:
                 torch.mul(self.sa[rows, c, None], self.sb[c], out=terms[c])
                 terms[c] *= parts[-1].values.to(torch.float32)
                 parts[-1] = dataclasses.replace(parts[-1], values=values[:0])
-            parts.append(self.sum_terms(terms.flatten(1), rows, "numba_cpu"))
+            parts.append(self.sum_terms(terms.flatten(1), rows, _ROUNDING[self.a.device.type]))
             values[rows] = parts[-1].values.view(rows.stop - start, n)
         return self._joined(values, parts)
 

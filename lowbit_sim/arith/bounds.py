@@ -16,9 +16,11 @@ to at most sum |a_ik b_kj| / 2^t + C. Products from a table have no norms: only 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lowbit_sim.arith.mac import MacUnit, accumulator_range
@@ -59,9 +61,20 @@ def magnitude(x: Tensor) -> int:
     return max(-int(low), int(high))
 
 
+def magnitudes(*tensors: Tensor) -> list[int]:
+    """The largest |x| of each tensor, none of them empty; a device is waited for once."""
+    ends = torch.stack([end.to(torch.int64) for x in tensors for end in torch.aminmax(x)]).tolist()
+    return [max(-low, high) for low, high in zip(ends[::2], ends[1::2], strict=True)]
+
+
 def dtype_magnitude(x: Tensor) -> int:
     """An upper bound of |x| that needs no pass over the data."""
-    info = torch.iinfo(x.dtype)
+    return _largest_of(x.dtype)
+
+
+@functools.cache
+def _largest_of(dtype: torch.dtype) -> int:
+    info = torch.iinfo(dtype)
     return max(-info.min, info.max)
 
 
@@ -95,34 +108,69 @@ def range_proof(mac: MacUnit, reduction: int, a_max: int, b_max: int) -> str | N
     return f"range: {reduction} x {factors} <= {min(inner_limit, outer_limit)}"
 
 
-def _norms(x: Tensor, chunk: int) -> tuple[Tensor, Tensor, Tensor]:
-    """L2 (rounded up), L1 and maximum of each row [n], each the largest over the row's chunks."""
+@functools.lru_cache(maxsize=1024)
+def dtype_proof(mac: MacUnit, reduction: int, a: torch.dtype, b: torch.dtype) -> str | None:
+    """`range_proof` for any operands of these dtypes; remembered, as small GEMMs take less time than it does."""
+    return range_proof(mac, reduction, _largest_of(a), _largest_of(b))
+
+
+def _norms(x: Tensor, chunk: int) -> Tensor:
+    """L2 (rounded up), L1 and maximum of each row, float64 [3, n], each the largest over the row's chunks."""
+    if x.device.type != "cpu":
+        return _norms_on_device(x, chunk)
     from lowbit_sim.arith.norms_kernel import chunk_norms
 
     codes = x if x.dtype == torch.int8 else x.to(torch.int32)
-    squares, sums, largest = (
-        torch.from_numpy(n).to(torch.float64) for n in chunk_norms(codes.numpy(), chunk)
+    return _rounded_up([torch.from_numpy(n) for n in chunk_norms(codes.numpy(), chunk)])
+
+
+def _rounded_up(norms: list[Tensor]) -> Tensor:
+    """Sums of squares, sums and maxima, int64 [n] each, as `_norms` returns them."""
+    found = torch.stack(norms).to(torch.float64)
+    found[0].sqrt_()
+    found[:2] *= _ROUND_UP
+    return found
+
+
+#: Elements that `_norms_on_device` widens at once.
+_WIDENED = 1 << 26
+
+
+def _norms_on_device(x: Tensor, chunk: int) -> Tensor:
+    """`_norms` by torch's reductions: integer sums, exact in any order."""
+    rows = max(1, _WIDENED // max(x.shape[1], 1))
+    parts = [_integer_norms(part, chunk) for part in x.split(rows)]
+    return _rounded_up([torch.cat(kind) for kind in zip(*parts, strict=True)])
+
+
+def _integer_norms(x: Tensor, chunk: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Sum of squares, sum and maximum of the magnitudes of each row, int64, each the largest over its chunks."""
+    # The narrowest dtype that holds a square.
+    wide = {torch.int8: torch.int16, torch.uint8: torch.int32, torch.int16: torch.int32}.get(
+        x.dtype, torch.int64
     )
-    return squares.sqrt() * _ROUND_UP, sums * _ROUND_UP, largest
+    whole = F.pad(x, (0, -x.shape[1] % chunk)).to(wide).abs()
+    by_chunk = whole.unflatten(1, (-1, chunk))
+    squares = (by_chunk * by_chunk).sum(2, dtype=torch.int64).amax(1)
+    return squares, by_chunk.sum(2, dtype=torch.int64).amax(1), whole.amax(1).to(torch.int64)
 
 
-def _exceeds(rows: tuple[Tensor, ...], columns: tuple[Tensor, ...], limit: int) -> tuple[Tensor, Tensor]:
-    """Masks of the rows and of the columns that no bound proves against all of the other side."""
-    l2_a, l1_a, max_a = rows
-    l2_b, l1_b, max_b = columns
+def _exceeds(rows: Tensor, columns: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+    """Masks of the rows and of the columns that no bound proves against all of the other side.
 
-    def fails(own: tuple[Tensor, Tensor, Tensor], other: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        bounds = [x * y.max() for x, y in zip(own, other, strict=True)]
-        return torch.stack(bounds).amin(0) * _ROUND_UP > limit
+    L2 goes with L2, L1 with the other side's maximum.
+    """
+    largest_row, largest_column = (norms.amax(1, keepdim=True) for norms in (rows, columns))
 
-    return (
-        fails((l2_a, l1_a, max_a), (l2_b, max_b, l1_b)),
-        fails((l2_b, max_b, l1_b), (l2_a, l1_a, max_a)),
-    )
+    def fails(own: Tensor, other: Tensor) -> Tensor:
+        return (own * other[[0, 2, 1]]).amin(0) * _ROUND_UP > limit
+
+    return fails(rows, largest_column), fails(columns, largest_row)
 
 
 def _all_unproven(a: Tensor, b: Tensor, why: str) -> Unproven:
-    return Unproven(rows=torch.arange(a.shape[0]), columns=torch.arange(b.shape[1]), why=why)
+    rows, columns = (torch.arange(n, device=a.device) for n in (a.shape[0], b.shape[1]))
+    return Unproven(rows=rows, columns=columns, why=why)
 
 
 def find_unproven(mac: MacUnit, a: Tensor, b: Tensor) -> Unproven:
@@ -135,9 +183,10 @@ def find_unproven(mac: MacUnit, a: Tensor, b: Tensor) -> Unproven:
     """
     reduction = a.shape[1]
     nothing = torch.empty(0, dtype=torch.int64)
-    proof = range_proof(mac, reduction, dtype_magnitude(a), dtype_magnitude(b)) or range_proof(
-        mac, reduction, magnitude(a), magnitude(b)
-    )
+    proof = dtype_proof(mac, reduction, a.dtype, b.dtype)
+    if not proof and a.device.type == "cpu":
+        # A device would be waited for; the L1 norm times the maximum, below, is no larger than this bound.
+        proof = range_proof(mac, reduction, magnitude(a), magnitude(b))
     if proof or not (a.numel() and b.numel()):
         return Unproven(rows=nothing, columns=nothing, why=proof or "empty")
     if not mac.exact_products:
@@ -145,9 +194,16 @@ def find_unproven(mac: MacUnit, a: Tensor, b: Tensor) -> Unproven:
     inner_limit, outer_limit = _limits(mac, reduction)
     chunk = min(mac.chunk_length(reduction), reduction)
     bad_rows, bad_columns = _exceeds(_norms(a, chunk), _norms(b.t(), chunk), inner_limit)
-    if chunk < reduction or outer_limit < inner_limit:
+    # Inner sums that are unproven everywhere leave nothing to ask of the outer ones.
+    everywhere = a.is_cpu and bool(bad_rows.all()) and bool(bad_columns.all())
+    if not everywhere and (chunk < reduction or outer_limit < inner_limit):
         rows, columns = _exceeds(_norms(a, reduction), _norms(b.t(), reduction), outer_limit)
         bad_rows, bad_columns = bad_rows | rows, bad_columns | columns
+    found = torch.stack([bad_rows.count_nonzero(), bad_columns.count_nonzero()]).tolist()
+    if found == [a.shape[0], b.shape[1]]:
+        return _all_unproven(
+            a, b, f"no bound covers {found[0]} of {len(a)} rows x {found[1]} of {b.shape[1]} columns"
+        )
     rows, columns = bad_rows.nonzero().flatten(), bad_columns.nonzero().flatten()
     if not (len(rows) and len(columns)):
         return Unproven(rows=nothing, columns=nothing, why="Cauchy-Schwarz and L1 norms fit the accumulator")

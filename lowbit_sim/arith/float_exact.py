@@ -30,6 +30,9 @@ from lowbit_sim.numerics.rounding import RoundingMode
 
 NAME = "torch_exact"
 
+#: Why there is no proof for operands with too many places.
+NOT_WHOLE = f"an operand is not whole multiples, up to {MAX_OPERAND}, of a power of two"
+
 #: The narrowest integer accumulator of `bounds.py` stands for this many mantissa bits.
 _FEWEST_MANTISSA_BITS = 6
 
@@ -50,10 +53,26 @@ def whole_multiples(x: Tensor) -> tuple[Tensor, int] | None:
     whole = scaled.to(torch.int32)
     if not torch.equal(whole.to(torch.float64), scaled):
         return None
-    used = int(np.bitwise_or.reduce(whole.abs().cpu().numpy(), axis=None))
-    zeros = (used & -used).bit_length() - 1
+    zeros, used = _used_bits(whole)
     whole >>= zeros
     return (whole.to(torch.int8) if used >> zeros <= 127 else whole), zeros - shift
+
+
+def _used_bits(whole: Tensor) -> tuple[int, int]:
+    """Trailing zeros that all elements share, and a number with as many bits as the largest magnitude."""
+    if whole.device.type != "cpu":
+        return used_bits_on_device(whole)
+    used = int(np.bitwise_or.reduce(whole.abs().numpy(), axis=None))
+    return (used & -used).bit_length() - 1, used
+
+
+def used_bits_on_device(whole: Tensor) -> tuple[int, int]:
+    """`_used_bits` by torch's reductions; the device is waited for once."""
+    # The lowest bit set in any element is the smallest of the elements' lowest bits; a zero has none.
+    magnitude = whole.abs()
+    lowest = torch.where(magnitude == 0, 1 << 30, magnitude & -magnitude).amin()
+    lowest, largest = torch.stack([lowest, magnitude.amax()]).tolist()
+    return lowest.bit_length() - 1, largest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +100,7 @@ def prove(mac: FloatMacUnit, a: Tensor, b: Tensor) -> Proof | str:
         return f"accumulators of fewer than {_FEWEST_MANTISSA_BITS} mantissa bits have no proof"
     left, right = whole_multiples(a), whole_multiples(b)
     if left is None or right is None:
-        return f"an operand is not whole multiples, up to {MAX_OPERAND}, of a power of two"
+        return NOT_WHOLE
     (left_codes, left_exponent), (right_codes, right_exponent) = left, right
     exponent = left_exponent + right_exponent
     reason = _out_of_range(mac, a, b, exponent) or _rounds_products(mac, left_codes, right_codes, exponent)

@@ -241,7 +241,7 @@ def _add_up_tree(terms, count, fmt, mode, draws, random):
 
 @numba.njit(cache=True, parallel=True)
 def accumulate(a, b, chunk, formats, modes, rules, block, draws, strides, out, counts):
-    """a [M, K] times b [K, N] with a row of accumulators along the columns of b; see `sequential_kernel`.
+    """a [M, K] times b [K, N] with a row of accumulators along the columns of b.
 
     formats are (inner, outer, product), modes (additions, products), rules (has outer, tree, kahan). draws is
     (random bits or 0, bits drawn, seed, operand, step, site), strides (first element, elements from row to row and
@@ -290,44 +290,3 @@ def accumulate(a, b, chunk, formats, modes, rules, block, draws, strides, out, c
             else:
                 _step(outer, inner, outer_fmt, mode, draws, random)
         out[i, first : first + width] = outer
-
-
-@numba.njit(cache=True, parallel=True)
-def in_float32(a, b, chunk, has_outer, block, out, swamped):
-    """Sums in float32 arithmetic to nearest even, of operands whose products are exact and sums finite.
-
-    An accumulator is never -0, so that adding a zero changes nothing. numba contracts no product and sum.
-    """
-    rows, reduction = a.shape
-    columns = b.shape[1]
-    blocks = (columns + block - 1) // block
-    for task in numba.prange(rows * blocks):
-        i = task // blocks
-        first = (task % blocks) * block
-        width = min(block, columns - first)
-        inner = np.zeros(width, dtype=np.float32)
-        outer = np.zeros(width, dtype=np.float32)
-        lost = np.zeros(width, dtype=np.int32)
-        for start in range(0, reduction, chunk):
-            inner[:] = 0.0
-            for k in range(start, min(start + chunk, reduction)):
-                if a[i, k] != 0.0:
-                    _multiply_float32(a[i, k], b[k, first : first + width], inner, lost)
-            if has_outer:
-                _multiply_float32(np.float32(1.0), inner, outer, lost)
-            else:
-                outer[:] = inner
-        out[i, first : first + width] = outer
-        swamped[task] = lost.sum()
-
-
-@numba.njit
-def _multiply_float32(multiplier, row, sums, lost):
-    zero = np.float32(0.0)
-    for j in range(sums.size):
-        term = multiplier * row[j]
-        old = sums[j]
-        total = old + term
-        # One comparison each: the sum is the other number and this one is not zero.
-        lost[j] += np.int32(((total == old) & (term != zero)) | ((total == term) & (old != zero)))
-        sums[j] = total

@@ -1,7 +1,7 @@
 """The floating-point accumulator, compiled: the twin of `float_reference` for when additions round.
 
-Float32 sums to nearest even, in sequence and of products that are float32 values, are the processor's own; all
-else takes a kernel that rounds in integers.
+Sums in sequence of products that are float32 values are computed in float32 lanes (`lanes`) wherever a first rounding
+to float32 provably leaves the second one right; all else takes a kernel that adds in float64 and rounds in integers.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lowbit_sim.arith import lanes_gemm as lanes
 from lowbit_sim.arith.float_mac import FloatMacUnit
+from lowbit_sim.arith.lanes_plan import MODES, Extent, Plan, extent
+from lowbit_sim.arith.lanes_plan import plan as make_plan
 from lowbit_sim.arith.result import GemmResult
 from lowbit_sim.numerics.formats import FloatFormat
 from lowbit_sim.numerics.random import Stream, draw_width
 from lowbit_sim.numerics.reference import overflow_code
-from lowbit_sim.numerics.rounding import Rounding, RoundingMode
+from lowbit_sim.numerics.rounding import Rounding
 
 NAME = "numba_cpu"
 
@@ -28,18 +31,6 @@ _SMALLEST_BLOCK = 16
 
 #: Multiply-accumulates that make another thread worth starting.
 _MACS_PER_THREAD = 1 << 15
-
-#: (h, d, even) of `float_kernel` for positive numbers, then for negative ones.
-_NEAREST_EVEN, _NEAREST_AWAY, _TO_ZERO, _FROM_ZERO = (1, 1, 1), (1, 0, 0), (0, 0, 0), (2, 1, 0)
-MODES: dict[str, tuple[int, ...]] = {
-    RoundingMode.NEAREST_EVEN: _NEAREST_EVEN + _NEAREST_EVEN,
-    RoundingMode.NEAREST_AWAY: _NEAREST_AWAY + _NEAREST_AWAY,
-    RoundingMode.TOWARD_ZERO: _TO_ZERO + _TO_ZERO,
-    RoundingMode.DOWN: _TO_ZERO + _FROM_ZERO,
-    RoundingMode.UP: _FROM_ZERO + _TO_ZERO,
-    # Only for the exact zeros, which are as to nearest.
-    RoundingMode.STOCHASTIC: _NEAREST_EVEN + _NEAREST_EVEN,
-}
 
 
 def why_not(mac: FloatMacUnit, a: Tensor, b: Tensor) -> str | None:
@@ -60,62 +51,34 @@ def kernel_format(fmt: FloatFormat | None, rounding: Rounding) -> tuple[int, int
     return fmt.mantissa_bits, fmt.min_exponent, below, float(fmt.max_value), beyond, has_nan
 
 
-def _is_float32(fmt: FloatFormat) -> bool:
-    return (fmt.exponent_bits, fmt.mantissa_bits, fmt.bias) == (8, 23, 127) and fmt.has_subnormals
+def run(
+    mac: FloatMacUnit,
+    a: Tensor,
+    b: Tensor,
+    stream: Stream | None,
+    counting: bool = True,
+    extents: tuple[Extent, Extent] | None = None,
+) -> GemmResult:
+    """a [M, K] times b [K, N].
 
-
-def _extent(x: Tensor) -> tuple[int, int, float]:
-    """The most significant bits of an element, the smallest exponent of a last place, and the largest magnitude.
-
-    From the bits of float32: all elements' fractions at once show how many places are used; the magnitudes order
-    as integers do, NaN above infinity.
+    Args:
+        mac: The multiply-accumulate unit.
+        a: float32 [M, K].
+        b: float32 [K, N].
+        stream: Address of the random bits.
+        counting: False where nobody asks for overflows and swamped additions: the faster path does without.
+        extents: Of a and b, where they are known.
     """
-    bits = x.contiguous().numpy().view(np.int32)
-    used = int(np.bitwise_or.reduce(bits, axis=None)) & 0x7FFFFF | 1 << 23
-    significant = 24 - ((used & -used).bit_length() - 1)
-    magnitudes = (bits & 0x7FFFFFFF).view(np.uint32)
-    largest = float(magnitudes.max().view(np.float32))
-    # Less one, zeros wrap round to the largest number and leave the smallest magnitude that is not zero.
-    magnitudes -= np.uint32(1)
-    smallest_field = (int(magnitudes.min()) + 1 & 0x7FFFFFFF) >> 23
-    return significant, max(smallest_field, 1) - 127 - (significant - 1), largest
-
-
-def _fits_float32(mac: FloatMacUnit, a: Tensor, b: Tensor) -> bool:
-    """Whether the processor's own float32 product and addition have the accumulator's bits.
-
-    Each product is a float32 if its significant bits are at most 24 and its last place is at least 2^-149; no sum
-    overflows if K max|a| max|b| <= 2^126, as fewer than 2^21 roundings, each by at most 2^-24 of the sum, enlarge
-    it by less than a fifth.
-    """
-    if mac.kahan or mac.order == "tree" or mac.product is not None:
-        return False
-    if mac.rounding.mode != RoundingMode.NEAREST_EVEN:
-        return False
-    if not (_is_float32(mac.accumulator) and _is_float32(mac.result_format)):
-        return False
-    if not (a.numel() and b.numel()) or a.shape[1] >= 1 << 20:
-        return False
-    (bits_a, last_a, largest_a), (bits_b, last_b, largest_b) = _extent(a), _extent(b)
-    if not a.shape[1] * largest_a * largest_b <= 2.0**126:  # NaN too
-        return False
-    # A power of two has one bit, which widens no product.
-    bits = bits_a + bits_b - (1 in (bits_a, bits_b))
-    return bits <= 24 and last_a + last_b >= -149
-
-
-def run(mac: FloatMacUnit, a: Tensor, b: Tensor, stream: Stream | None) -> GemmResult:
-    """a [M, K] times b [K, N]."""
+    known = extents or (extent(a), extent(b))
+    plan = make_plan(mac, *known, a.shape[1]) if a.numel() and b.numel() else "there is nothing to add"
+    if isinstance(plan, Plan):
+        return lanes.run(mac, plan, a[None], b[None], stream, counting)[0]
     # a b = (b^T a^T)^T, and products commute: the long side becomes the contiguous row of accumulators.
     transposed = a.shape[0] > b.shape[1]
     left, right = (b.t(), a.t()) if transposed else (a, b)
     left, right = left.contiguous().numpy(), right.contiguous().numpy()
     out = np.zeros((left.shape[0], right.shape[1]), dtype=np.float32)
-    float32 = _fits_float32(mac, a, b)
-    if float32:
-        counts = _in_float32(mac, left, right, out)
-    else:
-        counts = _accumulate(mac, left, right, stream, transposed, out)
+    counts = _accumulate(mac, left, right, stream, transposed, out)
     overflowed, swamped, impossible = (int(c) for c in counts[:3])
     if impossible:
         raise ValueError(f"{impossible} sums are NaN, which a format of this unit has no code for: {mac}")
@@ -124,9 +87,7 @@ def run(mac: FloatMacUnit, a: Tensor, b: Tensor, stream: Stream | None) -> GemmR
         overflows=overflowed,
         swamped=swamped,
         backend=NAME,
-        why="float32 arithmetic, as every product is a float32"
-        if float32
-        else "a rounding for each addition",
+        why=f"a rounding for each addition, in float64, as {plan}",
     )
 
 
@@ -134,15 +95,6 @@ def _threads(out: np.ndarray, reduction: int) -> None:
     from lowbit_sim.numerics.threads import match_torch_threads
 
     match_torch_threads(out.size * reduction // _MACS_PER_THREAD)
-
-
-def _in_float32(mac: FloatMacUnit, left: np.ndarray, right: np.ndarray, out: np.ndarray) -> np.ndarray:
-    from lowbit_sim.arith.float_kernel import in_float32
-
-    swamped = np.zeros(left.shape[0] * -(-right.shape[1] // BLOCK), dtype=np.int64)
-    _threads(out, left.shape[1])
-    in_float32(left, right, mac.chunk_length(left.shape[1]), mac.has_outer, BLOCK, out, swamped)
-    return np.array([0, swamped.sum(), 0])
 
 
 def _accumulate(

@@ -148,4 +148,6 @@ def run(mac: FloatMacUnit, a: Tensor, b: Tensor, stream: Stream | None) -> GemmR
             adder = Adder(mac.rounding, draws)
             values[i, j] = dot(row, column, mac, adder)
             overflowed, swamped = overflowed + adder.overflows, swamped + adder.swamped
-    return GemmResult(values=values, overflows=overflowed, swamped=swamped, backend=NAME, why="asked for")
+    return GemmResult(
+        values=values.to(a.device), overflows=overflowed, swamped=swamped, backend=NAME, why="asked for"
+    )

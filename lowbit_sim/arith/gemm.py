@@ -13,8 +13,8 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-from lowbit_sim.arith.backends import numba_cpu, reference, torch_exact
-from lowbit_sim.arith.bounds import MAX_OPERAND, Unproven, find_unproven, magnitude
+from lowbit_sim.arith.backends import numba_cpu, reference, torch_exact, torch_tree, triton_gpu
+from lowbit_sim.arith.bounds import MAX_OPERAND, Unproven, dtype_proof, find_unproven, magnitude
 from lowbit_sim.arith.float_gemm import run_float_gemm
 from lowbit_sim.arith.float_mac import FloatMacUnit
 from lowbit_sim.arith.mac import MacUnit
@@ -23,7 +23,9 @@ from lowbit_sim.numerics.random import Stream
 from lowbit_sim.numerics.suggest import unknown
 
 #: Every backend is a module with NAME, why_not(mac, a, b, count_overflows) and run(mac, a, b).
-BACKENDS: dict[str, ModuleType] = {m.NAME: m for m in (reference, numba_cpu, torch_exact)}
+BACKENDS: dict[str, ModuleType] = {
+    m.NAME: m for m in (reference, numba_cpu, torch_exact, torch_tree, triton_gpu)
+}
 
 _INTEGERS = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
 
@@ -75,7 +77,8 @@ def gemm(
         b: Integer codes [K, N]; likewise.
         mac: The multiply-accumulate unit.
         stream: Address of the random bits of a `FloatMacUnit` that rounds stochastically; see `run_float_gemm`.
-        backend: "reference", "numba_cpu" or "torch_exact"; by default the fastest that is exact.
+        backend: "reference", "numba_cpu", "torch_exact", "torch_tree" or "triton_gpu"; by default the fastest that is
+            exact.
         explain: Also return which backend ran and why, with the overflow count (which `explain` has counted
             even where a wrapping accumulator would not need it).
 
@@ -90,6 +93,8 @@ def gemm(
     """
     if isinstance(mac, FloatMacUnit):
         result = run_float_gemm(a, b, mac, stream=stream, backend=backend, count_overflows=explain)
+    elif backend is None and not explain and _int8_proof(a, b, mac):
+        return torch_exact.exact_product(a, b).to(torch.int32)
     else:
         result = run_gemm(a, b, mac, backend=backend, count_overflows=explain)
     return (result.values, result) if explain else result.values
@@ -111,6 +116,14 @@ def run_gemm(
     Raises:
         TypeError, ValueError: As `gemm`.
     """
+    if backend is None:
+        proof = _int8_proof(a, b, mac)
+        if proof:
+            values = torch_exact.exact_product(a, b).to(torch.int32)
+            additions = values.numel() * mac.additions(a.shape[1])
+            return GemmResult(
+                values=values, overflows=0, additions=additions, backend=torch_exact.NAME, why=proof
+            )
     _check(a, b)
     _check_products(a, b, mac)
     if backend is None:
@@ -119,6 +132,20 @@ def run_gemm(
         result = _forced(a, b, mac, backend, count_overflows)
     additions = result.values.numel() * mac.additions(a.shape[1])
     return dataclasses.replace(result, additions=additions)
+
+
+def _int8_proof(a: Tensor, b: Tensor, mac: MacUnit) -> str | None:
+    """A proof from the shapes alone for int8 codes that fit one library product; else, and for what is wrong, None.
+
+    The case of nearly all training GEMMs, decided in a microsecond or two.
+    """
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor) and a.dtype is b.dtype is torch.int8):
+        return None
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0] or a.device != b.device:
+        return None
+    if mac.products is not None or mac.truncated_bits or mac.value_bits > 32:
+        return None
+    return dtype_proof(mac, a.shape[1], torch.int8, torch.int8)
 
 
 def _check(a: Tensor, b: Tensor) -> None:
@@ -160,11 +187,19 @@ def _forced(a: Tensor, b: Tensor, mac: MacUnit, backend: str, count_overflows: b
     return module.run(mac, a, b)
 
 
+def _in_order(device: torch.device, mac: MacUnit) -> ModuleType:
+    """The backend that adds in the unit's order on a device."""
+    if device.type != "cuda":
+        return numba_cpu
+    return torch_tree if mac.order == "tree" and mac.overflow_at == "addition" else triton_gpu
+
+
 def _fastest(a: Tensor, b: Tensor, mac: MacUnit, count_overflows: bool) -> GemmResult:
     if mac.exact_products and mac.overflow == "wrap" and not count_overflows:
         return torch_exact.uncounted(mac, a, b)
     unproven = find_unproven(mac, a, b)
-    not_compiled = numba_cpu.why_not(mac, a, b, count_overflows)
+    compiled = _in_order(a.device, mac)
+    not_compiled = compiled.why_not(mac, a, b, count_overflows)
     library = torch_exact.why_not_chunks(mac) is None or (mac.exact_products and unproven.empty)
     if library and (not_compiled or _library_pays_off(mac, a.shape[1], unproven)):
         if unproven.empty:
@@ -172,11 +207,12 @@ def _fastest(a: Tensor, b: Tensor, mac: MacUnit, count_overflows: bool) -> GemmR
         return torch_exact.by_chunks(mac, a, b)
     if not_compiled:
         raise ValueError(
-            f"no backend can run this GEMM: {unproven.why}, and {numba_cpu.NAME} can't: {not_compiled}"
+            f"no backend can run this GEMM: {unproven.why}, and {compiled.NAME} can't: {not_compiled}"
         )
     if _is_mixed(a, b, mac, unproven):
-        return _mixed(a, b, mac, unproven)
-    return dataclasses.replace(numba_cpu.run(mac, a, b), why=unproven.why)
+        return _mixed(a, b, mac, unproven, count_overflows)
+    result = compiled.run(mac, a, b, count_overflows=count_overflows)
+    return dataclasses.replace(result, why=unproven.why)
 
 
 def _library_pays_off(mac: MacUnit, reduction: int, unproven: Unproven) -> bool:
@@ -192,14 +228,15 @@ def _is_mixed(a: Tensor, b: Tensor, mac: MacUnit, unproven: Unproven) -> bool:
     return mac.exact_products and not mac.truncated_bits and 0 < share <= _MIXED_SHARE
 
 
-def _mixed(a: Tensor, b: Tensor, mac: MacUnit, unproven: Unproven) -> GemmResult:
+def _mixed(a: Tensor, b: Tensor, mac: MacUnit, unproven: Unproven, count_overflows: bool) -> GemmResult:
     """The exact product everywhere, overwritten where no bound covers it."""
     values = torch_exact.exact_product(a, b).to(result_dtype(mac))
-    part = numba_cpu.run(mac, a[unproven.rows], b[:, unproven.columns])
+    rows, columns = a[unproven.rows], b[:, unproven.columns]
+    part = _in_order(a.device, mac).run(mac, rows, columns, count_overflows=count_overflows)
     values[unproven.rows[:, None], unproven.columns] = part.values
     return GemmResult(
         values=values,
         overflows=part.overflows,
-        backend=f"{torch_exact.NAME}+{numba_cpu.NAME}",
+        backend=f"{torch_exact.NAME}+{part.backend}",
         why=unproven.why,
     )

@@ -5,7 +5,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowbit_sim.arith.bounds import dtype_magnitude, find_unproven, magnitude, range_proof
+from lowbit_sim.arith.bounds import (
+    _integer_norms,
+    _norms,
+    _norms_on_device,
+    dtype_magnitude,
+    find_unproven,
+    magnitude,
+    magnitudes,
+    range_proof,
+)
 from lowbit_sim.arith.gemm import run_gemm
 from lowbit_sim.arith.mac import MacUnit
 from lowbit_sim.arith.norms_kernel import chunk_norms
@@ -141,3 +150,38 @@ def test_norms_of_many_rows_in_either_layout(rows):
         ):
             assert (row_major == column_major).all()
     assert (chunk_norms(x.numpy(), 70)[1] == x.to(torch.int64).abs().sum(1).numpy()).all()
+
+
+@pytest.mark.parametrize("chunk", [5000, 131_072, 300_000])
+def test_norms_of_long_chunks(chunk):
+    """More than one piece each, and sums of squares that leave int32."""
+    x = torch.full((2, 300_000), -128, dtype=torch.int8)
+    x[1, ::2] = 3
+    for layout in (x, x.t().contiguous().t()):
+        squares, sums, largest = chunk_norms(layout.numpy(), chunk)
+        assert squares.tolist() == [chunk << 14, (chunk << 14) // 2 + 9 * chunk // 2]
+        assert sums.tolist() == [chunk << 7, (chunk << 7) // 2 + 3 * chunk // 2]
+        assert largest.tolist() == [128, 128]
+
+
+@given(matrices=operands(), chunk=st.integers(1, 12))
+def test_norms_on_a_device_are_the_compiled_ones(matrices, chunk):
+    for x in (matrices[0], matrices[0].t(), matrices[1]):
+        if not x.numel():
+            continue
+        codes = x if x.dtype == torch.int8 else x.to(torch.int32)
+        for found, expected in zip(_integer_norms(x, chunk), chunk_norms(codes.numpy(), chunk), strict=True):
+            assert found.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 3, 100])
+def test_norms_on_a_device_take_some_rows_at_a_time(monkeypatch, rows_at_once):
+    x = torch.randint(-128, 128, (7, 10), dtype=torch.int8, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr("lowbit_sim.arith.bounds._WIDENED", 10 * rows_at_once)
+    for found, expected in zip(_norms_on_device(x, 4), _norms(x, 4), strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_magnitudes_of_several():
+    x, y = torch.tensor([[3, -7]], dtype=torch.int8), torch.tensor([[200]], dtype=torch.uint8)
+    assert magnitudes(x, y) == [7, 200] == [magnitude(x), magnitude(y)]

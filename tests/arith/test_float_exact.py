@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowbit_sim.arith.float_exact import Proof, prove, whole_multiples
+from lowbit_sim.arith.float_exact import Proof, _used_bits, prove, used_bits_on_device, whole_multiples
 from lowbit_sim.arith.float_gemm import run_float_gemm
 from lowbit_sim.arith.float_mac import FloatMacUnit
 from lowbit_sim.numerics.catalog import BF16, FP4_E2M1, FP8_E4M3FN, FP16
@@ -116,3 +116,11 @@ def test_compensated_sums_of_proven_operands():
         result = run_float_gemm(a, b, mac, backend=backend)
         assert same_bits(result.values, torch.tensor([[0.0]]))
         assert result.additions == 12
+
+
+@given(numbers=st.lists(st.integers(-65535, 65535), min_size=1, max_size=6).filter(any))
+def test_used_bits_on_a_device(numbers):
+    whole = torch.tensor([numbers], dtype=torch.int32)
+    (zeros, used), (device_zeros, largest) = _used_bits(whole), used_bits_on_device(whole)
+    assert device_zeros == zeros
+    assert largest.bit_length() == used.bit_length()

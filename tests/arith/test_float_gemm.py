@@ -212,7 +212,7 @@ def test_stochastic_rounding_needs_a_stream():
 def test_an_unknown_backend():
     with pytest.raises(ValueError, match="did you mean 'numba_cpu'"):
         run_float_gemm(torch.ones(1, 1), torch.ones(1, 1), FloatMacUnit(), backend="numba")
-    assert sorted(BACKENDS) == ["numba_cpu", "reference", "torch_exact"]
+    assert sorted(BACKENDS) == ["numba_cpu", "reference", "torch_exact", "triton_gpu"]
 
 
 def test_gemm_takes_both_kinds_of_unit():

@@ -82,6 +82,28 @@ def test_the_float32_product_is_not_used_beyond_its_bound():
     assert exact_product(a, b).item() == 2**24 + 1
 
 
+@pytest.mark.parametrize(("low", "high"), [(0, 255), (-255, 255), (-32639, 32639)])
+@pytest.mark.parametrize("both", [False, True])
+def test_wide_codes_by_int8_digits(low, high, both):
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randint(low, high + 1, (5, 700), generator=generator).to(torch.int16)
+    b = torch.randint(-128, 128, (700, 4), generator=generator).to(torch.int8)
+    a[0], a[1] = low, high
+    other = a.t() if both else b
+    assert torch.equal(exact_product(a, other).to(torch.int64), a.to(torch.int64) @ other.to(torch.int64))
+    left = a.t().contiguous()
+    assert torch.equal(
+        exact_product(b.t(), left).to(torch.int64), b.t().to(torch.int64) @ left.to(torch.int64)
+    )
+
+
+@pytest.mark.parametrize("k", [131_071, 131_072, 262_145])
+def test_int8_reductions_beyond_one_library_product(k):
+    a = torch.full((2, k), -128, dtype=torch.int8)
+    a[1] = 127
+    assert exact_product(a, a.t()).tolist() == [[k << 14, -k * 128 * 127], [-k * 128 * 127, k * 127 * 127]]
+
+
 def test_a_library_that_saturates_pairs_is_noticed(monkeypatch, fresh_self_check):
     """What pmaddubsw-based kernels do: add pairs of products in 16 bits, saturating."""
 

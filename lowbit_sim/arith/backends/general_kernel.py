@@ -1,6 +1,6 @@
-"""The compiled loop for every MAC unit that `sequential_kernel` does not cover. Importing this module imports numba.
+"""The compiled loop for every MAC unit that `tile_kernel` does not cover. Importing this module imports numba.
 
-As there, a row of accumulators runs along the longer side of the result. What differs between MAC units is decided
+A row of accumulators runs along the longer side of the result. What differs between MAC units is decided
 once for a row, outside the loops over its elements; so one kernel serves all, at the price of a second pass over the
 row wherever a product must be rounded, looked up or handed to a tree of adders.
 

@@ -93,4 +93,4 @@ def run(mac: MacUnit, a: Tensor, b: Tensor) -> GemmResult:
         for j, column in enumerate(columns):
             values[i, j], count = dot(row, column, mac)
             overflows += count
-    return GemmResult(values=values, overflows=overflows, backend=NAME, why="asked for")
+    return GemmResult(values=values.to(a.device), overflows=overflows, backend=NAME, why="asked for")

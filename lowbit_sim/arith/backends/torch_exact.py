@@ -1,10 +1,13 @@
 """Library matrix products that are exact, where a proof makes the order of summation immaterial.
 
-Which product runs, for codes a and b and every |partial sum| <= bound:
+Which product runs on the CPU (`cuda_products` has a GPU's), for codes a and b and every |partial sum| <= bound:
 
 | operands              | bound  | product                              |
 |-----------------------|--------|--------------------------------------|
 | int8                  | < 2^31 | `torch._int_mm` (int32 accumulation) |
+| int8, above           |        | the same by pieces of K, added up    |
+| int8 and up to +-32639 | < 2^62 | `_int_mm` of each of two int8 digits |
+| up to +-32639         | 2^24 to 2^62 | `_int_mm` of four pairs of digits |
 | any                   | < 2^24 | float32 matmul                       |
 | any                   | < 2^53 | float64 matmul                       |
 | any                   | above  | int64 matmul (modulo 2^64)           |
@@ -22,12 +25,19 @@ import functools
 import torch
 from torch import Tensor
 
-from lowbit_sim.arith.bounds import dtype_magnitude, find_unproven, magnitude, range_proof
+from lowbit_sim.arith.backends.cuda_products import cuda_product
+from lowbit_sim.arith.bounds import dtype_magnitude, dtype_proof, find_unproven, magnitude
 from lowbit_sim.arith.mac import MacUnit, accumulator_range
 from lowbit_sim.arith.result import GemmResult, result_dtype
 from lowbit_sim.numerics.rounding import RoundingMode
 
 NAME = "torch_exact"
+
+#: The longest reduction of any int8 codes whose sum fits int32.
+_LONGEST_INT8 = (1 << 31) // (1 << 14) - 1
+
+#: The largest integer with two int8 digits to base 256.
+_TWO_DIGITS = 127 * 256 + 127
 
 
 def _int_mm(a: Tensor, b: Tensor) -> Tensor:
@@ -71,7 +81,7 @@ def uncounted(mac: MacUnit, a: Tensor, b: Tensor) -> GemmResult:
 
     Only the proof that reads no data is tried, as it saves work.
     """
-    why = range_proof(mac, a.shape[1], dtype_magnitude(a), dtype_magnitude(b))
+    why = dtype_proof(mac, a.shape[1], a.dtype, b.dtype)
     if why:
         return proven(mac, a, b, why)
     why = f"sums modulo 2^{mac.result_bits} do not depend on order"
@@ -99,7 +109,7 @@ def _fold_chunks(mac: MacUnit, a: Tensor, b: Tensor) -> tuple[Tensor, int]:
     reduction = a.shape[1]
     chunk = mac.chunk_length(reduction)
     total = torch.zeros(a.shape[0], b.shape[1], dtype=torch.int64, device=a.device)
-    overflows = 0
+    overflows = torch.zeros((), dtype=torch.int64, device=a.device)
     for start in range(0, reduction, chunk):
         part = exact_product(a[:, start : start + chunk], b[start : start + chunk]).to(torch.int64)
         if mac.overflow_at != "outer":
@@ -108,16 +118,16 @@ def _fold_chunks(mac: MacUnit, a: Tensor, b: Tensor) -> tuple[Tensor, int]:
         moved = _shift_right(part, mac.truncated_bits, mac.truncation)
         total, count = _fit(total + moved, mac.result_bits, mac.overflow)
         overflows += count
-    return total << mac.truncated_bits, overflows
+    return total << mac.truncated_bits, int(overflows)
 
 
-def _fit(x: Tensor, bits: int, overflow: str) -> tuple[Tensor, int]:
-    """Sums as an accumulator keeps them, and how many of them overflowed."""
+def _fit(x: Tensor, bits: int, overflow: str) -> tuple[Tensor, Tensor]:
+    """Sums as an accumulator keeps them, and how many of them overflowed (a device is not waited for)."""
     if overflow == "wrap":
         kept = _wrap(x, bits)
     else:
         kept = x.clamp(*accumulator_range(bits, overflow))
-    return kept, int((kept != x).sum())
+    return kept, (kept != x).sum()
 
 
 def _wrap(x: Tensor, bits: int) -> Tensor:
@@ -150,25 +160,70 @@ def _shift_right(x: Tensor, bits: int, mode: str) -> Tensor:
 
 def exact_product(a: Tensor, b: Tensor) -> Tensor:
     """The integer product of a [M, K] and b [K, N]: int32 or int64, exact (modulo 2^64 beyond int64)."""
+    if a.dtype is b.dtype is torch.int8 and a.is_cpu and int_mm_is_sound():
+        return _int8_product(a, b)
     # Under autocast a float32 product would be one of bfloat16, which no bound covers.
     with torch.autocast(a.device.type, enabled=False):
         return _product(a, b)
 
 
-def _product(a: Tensor, b: Tensor) -> Tensor:
+def _int8_product(a: Tensor, b: Tensor) -> Tensor:
+    """int32, or int64 where a sum may not fit it."""
+    reduction = a.shape[1]
     if not (a.numel() and b.numel()):
         return torch.zeros(a.shape[0], b.shape[1], dtype=torch.int32)
-    reduction = a.shape[1]
-    if a.dtype == b.dtype == torch.int8 and reduction << 14 < 1 << 31 and int_mm_is_sound():
+    if reduction <= _LONGEST_INT8 or reduction * magnitude(a) * magnitude(b) < 1 << 31:
         return _int_mm(_canonical(a), _canonical(b))
+    starts = range(0, reduction, _LONGEST_INT8)
+    parts = (_int8_product(a[:, i : i + _LONGEST_INT8], b[i : i + _LONGEST_INT8]) for i in starts)
+    total = torch.zeros(a.shape[0], b.shape[1], dtype=torch.int64)
+    for part in parts:
+        total += part
+    return total
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    if not (a.numel() and b.numel()):
+        return torch.zeros(a.shape[0], b.shape[1], dtype=torch.int32, device=a.device)
+    if a.device.type == "cuda":
+        return cuda_product(a, b)
+    reduction = a.shape[1]
     bound = reduction * dtype_magnitude(a) * dtype_magnitude(b)
-    if bound >= 1 << 24:
-        bound = reduction * magnitude(a) * magnitude(b)
+    sizes = [128 if x.dtype is torch.int8 else magnitude(x) for x in (a, b)]
+    bound = min(bound, reduction * sizes[0] * sizes[1])
+    if _takes_digits(a, b, sizes, bound):
+        return _by_digits(a, b, bound)
     if bound < 1 << 24:
         return (a.to(torch.float32) @ b.to(torch.float32)).to(torch.int32)
     if bound < 1 << 53:
         return (a.to(torch.float64) @ b.to(torch.float64)).to(torch.int64)
     return a.to(torch.int64) @ b.to(torch.int64)
+
+
+def _takes_digits(a: Tensor, b: Tensor, sizes: list[int], bound: int) -> bool:
+    """Whether int8 products of the operands' digits are the faster way: two of them, or four instead of float64."""
+    wide = sum(x.dtype is not torch.int8 for x in (a, b))
+    return (
+        max(sizes) <= _TWO_DIGITS and (wide < 2 or bound >= 1 << 24) and bound < 1 << 62 and int_mm_is_sound()
+    )
+
+
+def _by_digits(a: Tensor, b: Tensor, bound: int) -> Tensor:
+    """sum_ij 256^(i+j) (digit i of a) (digit j of b)."""
+    total = torch.zeros(a.shape[0], b.shape[1], dtype=torch.int32 if bound < 1 << 31 else torch.int64)
+    for i, left in enumerate(_digits(a)):
+        for j, right in enumerate(_digits(b)):
+            total += _int8_product(left, right).to(total.dtype) << 8 * (i + j)
+    return total
+
+
+def _digits(x: Tensor) -> list[Tensor]:
+    """int8 digits to base 256, the lowest first, of integers of magnitude at most `_TWO_DIGITS`."""
+    if x.dtype is torch.int8:
+        return [x]
+    wide = x.to(torch.int32)
+    low = ((wide + 128) & 255) - 128
+    return [low.to(torch.int8), ((wide - low) >> 8).to(torch.int8)]
 
 
 def _canonical(x: Tensor) -> Tensor:
