@@ -15,6 +15,7 @@ happens to the numbers in between (`emulated.py`) is the same for all.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from torch import Tensor
@@ -32,6 +33,19 @@ TENSORS: dict[tuple[str, str], str] = {
     ("grad_weight", "lhs"): "grad_output",
     ("grad_weight", "rhs"): "input",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundedCodes:
+    """An operand's codes, as whole numbers of which none is larger than the format's.
+
+    Attributes:
+        codes: int8, contiguous, in the tensor's own layout.
+        largest: The largest magnitude that a code may have.
+    """
+
+    codes: Tensor
+    largest: int
 
 
 class Contraction(Protocol):
@@ -77,4 +91,12 @@ class Contraction(Protocol):
 
     def native(self, role: Role, lhs: Tensor, rhs: Tensor) -> Tensor:
         """The result tensor by torch's own float32 operator."""
+        ...
+
+    def scaled_sums(self, role: Role, lhs: BoundedCodes, rhs: BoundedCodes, scale: Tensor) -> Tensor | None:
+        """fp32(sums) * scale, the result tensor of codes whose sums fit int32 in any order, without matrices.
+
+        `scale` broadcasts against the result. None where there is no faster way than matrices; the bits are those of
+        matrices in any case.
+        """
         ...

@@ -22,9 +22,18 @@ from torch import Tensor
 from lowbit_sim.arith.spec import OpSpec
 from lowbit_sim.ops.bias import add_bias
 from lowbit_sim.ops.billing import bills_itself
-from lowbit_sim.ops.contraction import Side
+from lowbit_sim.ops.contraction import BoundedCodes, Side
+from lowbit_sim.ops.direct_conv.sums import scaled_sums
 from lowbit_sim.ops.emulated import emulated
-from lowbit_sim.ops.im2col import Sizes, Window, geometry, gradient_windows, input_windows, pad
+from lowbit_sim.ops.im2col import (
+    Sizes,
+    Window,
+    geometry,
+    gradient_windows,
+    input_windows,
+    input_windows_by_column,
+    pad,
+)
 from lowbit_sim.ops.linear import check_floating
 from lowbit_sim.ops.operand import CallSite
 from lowbit_sim.trace import ConvGeometry, Role
@@ -89,7 +98,7 @@ class ConvContraction:
             case "grad_weight", "lhs":  # [O/groups, N output size]
                 return [part.flatten(1) for part in tensor.movedim(1, 0).chunk(groups, dim=0)]
             case _:
-                return input_windows(tensor, window)
+                return (input_windows_by_column if tensor.is_cuda else input_windows)(tensor, window)
 
     def assemble(self, role: Role, parts: Sequence[Tensor]) -> Tensor:
         """y, grad_input or grad_weight; contiguous, as torch's own are: models call view() on them."""
@@ -146,6 +155,12 @@ class ConvContraction:
         groups = self.window.groups
         rows = scale.reshape(groups, -1).repeat_interleave(self.w_shape[0] // groups, dim=0)
         return rows.reshape(*rows.shape, *(1,) * self.window.axes)
+
+    def scaled_sums(self, role: Role, lhs: BoundedCodes, rhs: BoundedCodes, scale: Tensor) -> Tensor | None:
+        """By `direct_conv`, for two spatial axes."""
+        if self.window.axes != 2:
+            return None
+        return scaled_sums(role, lhs, rhs, scale, self.x_shape, self.w_shape, self.window)
 
     def native(self, role: Role, lhs: Tensor, rhs: Tensor) -> Tensor:
         """torch's convolution and its gradients."""

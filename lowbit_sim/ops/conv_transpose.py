@@ -20,7 +20,7 @@ from torch import Tensor
 from lowbit_sim.arith.spec import OpSpec
 from lowbit_sim.ops.bias import add_bias
 from lowbit_sim.ops.billing import bills_itself
-from lowbit_sim.ops.contraction import Side
+from lowbit_sim.ops.contraction import BoundedCodes, Side
 from lowbit_sim.ops.conv import ConvContraction
 from lowbit_sim.ops.emulated import emulated
 from lowbit_sim.ops.im2col import Sizes, Window
@@ -78,6 +78,12 @@ class TransposedConvContraction:
     def scale(self, role: Role, side: Side, scale: Tensor) -> Tensor:
         """As the inverse's."""
         return self.inverse.scale(_SWAPPED[role], _OTHER[side] if role == "grad_weight" else side, scale)
+
+    def scaled_sums(self, role: Role, lhs: BoundedCodes, rhs: BoundedCodes, scale: Tensor) -> Tensor | None:
+        """As the inverse's."""
+        if role == "grad_weight":
+            lhs, rhs = rhs, lhs
+        return self.inverse.scaled_sums(_SWAPPED[role], lhs, rhs, scale)
 
     def native(self, role: Role, lhs: Tensor, rhs: Tensor) -> Tensor:
         """torch's own, by the inverse's roles."""

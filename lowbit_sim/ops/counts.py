@@ -63,16 +63,14 @@ def count_operand(x: Tensor, quantized: QTensor, quantizer: Quantizer) -> Operan
     """Count the elements that a quantisation clipped and those that it made zero.
 
     Args:
-        x: What was quantised, floating point on the CPU, without NaN.
+        x: What was quantised, floating point, without NaN.
         quantized: What became of it.
         quantizer: What quantised it.
     """
     if not x.numel():
         return OperandCounts(elements=0)
-    from lowbit_sim.ops import counts_kernel
-
-    flat = x.detach().resolve_neg().to(torch.float32).contiguous().reshape(-1).numpy()
-    codes = quantized.codes.reshape(-1).numpy()
+    flat = x.detach().resolve_neg().to(torch.float32).contiguous().reshape(-1)
+    codes = quantized.codes.reshape(-1)
     run, index = addressing(quantizer.scale_granularity, tuple(x.shape))
     inv = (1.0 / quantized.scale).reshape(-1)[index]
     zeros, mask = _zero_codes(quantized)
@@ -80,18 +78,47 @@ def count_operand(x: Tensor, quantized: QTensor, quantizer: Quantizer) -> Operan
     if quantized.zero_point is not None:
         offsets += quantized.zero_point.reshape(-1)[index]
     low, high = _ends(quantizer, quantized.element_format)
-    clipped, vanished = counts_kernel.count(
-        flat,
-        codes,
-        inv.numpy(),
-        (low - offsets.double()).float().numpy(),
-        (high - offsets.double()).float().numpy(),
-        (zeros + offsets).to(torch.int32).numpy(),
-        mask,
-        run or ROW_ELEMENTS,
+    regions = (
+        inv,
+        (low - offsets.double()).float(),
+        (high - offsets.double()).float(),
+        (zeros + offsets).to(torch.int32),
     )
+    count = _count_on_cpu if x.device.type == "cpu" else count_on_device
+    clipped, vanished = count(flat, codes, regions, mask, run)
     vanished = vanished if has_zero(quantized.element_format) else 0
     return OperandCounts(elements=x.numel(), clipped=clipped, underflowed=vanished)
+
+
+#: Reciprocal scale, lower and upper threshold and code of zero of each region.
+_Regions = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def _count_on_cpu(x: Tensor, codes: Tensor, regions: _Regions, mask: int, run: int) -> tuple[int, int]:
+    from lowbit_sim.ops import counts_kernel
+
+    inv, low, high, zeros = (each.numpy() for each in regions)
+    return counts_kernel.count(x.numpy(), codes.numpy(), inv, low, high, zeros, mask, run or ROW_ELEMENTS)
+
+
+def count_on_device(x: Tensor, codes: Tensor, regions: _Regions, mask: int, run: int) -> tuple[int, int]:
+    """The counts of `counts_kernel.count` by torch's operations; the device is waited for once.
+
+    Args:
+        x: float32 [n].
+        codes: Integers [n].
+        regions: Reciprocal scales, lower and upper thresholds, codes of zero, each [regions].
+        mask: Bits of a code that tell whether it is zero.
+        run: Elements in a row of one region; 0 for one region in all.
+    """
+    shape = (-1, regions[0].numel(), run or x.numel())
+    inv, low, high, zeros = (each[:, None] for each in regions)
+    x, codes = x.reshape(shape), codes.reshape(shape)
+    y = x * inv
+    beyond = (y >= high) | (y <= low)
+    vanished = ((codes.to(torch.int32) & mask) == zeros) & (x != 0) & ~beyond
+    clipped, underflowed = torch.stack([beyond.sum(), vanished.sum()]).tolist()
+    return clipped, underflowed
 
 
 def _ends(quantizer: Quantizer, fmt: ElementFormat) -> tuple[float, float]:

@@ -30,7 +30,7 @@ from lowbit_sim.numerics.catalog import INT8
 from lowbit_sim.ops.backend import forced_backend
 from lowbit_sim.ops.billing import bills_itself
 from lowbit_sim.ops.capture import capturing
-from lowbit_sim.ops.contraction import Side
+from lowbit_sim.ops.contraction import BoundedCodes, Side
 from lowbit_sim.ops.emulated import no_autocast, refuse_second_derivative
 from lowbit_sim.ops.events import emit_native, gemm_event
 from lowbit_sim.ops.laid_out import check_reduction
@@ -79,6 +79,10 @@ class EmbeddingContraction:
     def scale(self, role: Role, side: Side, scale: Tensor) -> Tensor:
         """g's scale, [1, 1] or [1, D]."""
         return scale
+
+    def scaled_sums(self, role: Role, lhs: BoundedCodes, rhs: BoundedCodes, scale: Tensor) -> Tensor | None:
+        """None: the matrix is a vector of ones."""
+        return None
 
     def native(self, role: Role, lhs: Tensor, rhs: Tensor) -> Tensor:
         """torch's own."""
@@ -198,8 +202,8 @@ def _emulated(
             "have no values on the meta device: trace it on the CPU, or keep the layer native"
         )
     lhs = operands(g, spec, "grad_weight", "lhs", at)
-    used = torch.arange(rows) if _needs_all_columns(spec) else tokens.unique()
-    grad = torch.zeros(rows, g.shape[1], dtype=torch.float32)
+    used = torch.arange(rows, device=g.device) if _needs_all_columns(spec) else tokens.unique()
+    grad = g.new_zeros(rows, g.shape[1], dtype=torch.float32)
     added = _added(layout, lhs, tokens, rows, spec, len(used), at)
     if added is not None:
         return added
@@ -213,7 +217,8 @@ def _exact(one_hot: Tensor, spec: GemmSpec) -> Operands:
     """The one-hot matrix as an operand: its codes are itself, unless a transform makes real numbers of it."""
     if spec.transform is not None:
         return Operands((), one_hot.to(torch.float32))
-    return Operands((QTensor(codes=one_hot, scale=torch.ones(1, 1, dtype=torch.float32), format=INT8),))
+    scale = torch.ones(1, 1, dtype=torch.float32, device=one_hot.device)
+    return Operands((QTensor(codes=one_hot, scale=scale, format=INT8),))
 
 
 def _needs_all_columns(spec: GemmSpec) -> bool:
@@ -248,7 +253,9 @@ def _added(
     why = range_proof(mac, longest, magnitude(codes), 1)
     if why is None:
         return None
-    sums = torch.zeros(rows, codes.shape[1], dtype=torch.int64).index_add_(0, tokens, codes.to(torch.int64))
+    sums = codes.new_zeros(rows, codes.shape[1], dtype=torch.int64).index_add_(
+        0, tokens, codes.to(torch.int64)
+    )
     additions = columns * codes.shape[1] * mac.additions(len(tokens))
     if at.tallies is not None:
         at.tally("grad_weight").add(additions, overflows=0)

@@ -34,7 +34,9 @@ def emulated(x: Tensor, weight: Tensor, layout: Contraction, spec: OpSpec, at: C
     Raises:
         ValueError: A scale that varies along a GEMM's reduction.
         NotANumberError: NaN in an operand.
+        RuntimeError: A CUDA graph is being recorded.
     """
+    refuse_graph(x, at)
     if (
         not torch.is_grad_enabled()
     ):  # torch.autograd.Function can't tell: nothing is kept for a backward pass then
@@ -49,6 +51,23 @@ def emulated(x: Tensor, weight: Tensor, layout: Contraction, spec: OpSpec, at: C
 def no_autocast(device: torch.device) -> AbstractContextManager[Any]:
     """Autocast off; tensors without data, which only tell shapes, have none, and torch refuses to name it."""
     return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
+
+
+def refuse_graph(x: Tensor, at: CallSite) -> None:
+    """Refuse to be recorded into a CUDA graph.
+
+    A graph replays the kernels of one pass without the host. An emulated layer asks the host in every pass: whether
+    an operand holds NaN, and whether the bound that proves a product exact holds for these operands.
+
+    Raises:
+        RuntimeError: x's stream is being captured; the message names the layer.
+    """
+    if x.is_cuda and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(
+            f"layer {at.layer!r} is emulated and can't be recorded into a CUDA graph: each pass reads on the host "
+            "whether its operands hold NaN and which product is proven exact for them. Record native layers alone, "
+            "or run the model without a graph"
+        )
 
 
 class _Emulated(torch.autograd.Function):

@@ -145,6 +145,22 @@ def input_windows(x: Tensor, window: Window) -> list[Tensor]:
     return _by_group(_windows(padded, window, window.stride, window.output_size(*x.shape[2:])), window)
 
 
+def input_windows_by_column(x: Tensor, window: Window) -> list[Tensor]:
+    """The matrices of `input_windows`, column by column in memory: as a GPU's integer product reads a right operand.
+
+    Channels come first, so that neighbours along the last spatial axis are read and written as neighbours.
+    """
+    padded = pad(x, window.before, window.after, channels_last=False).contiguous()
+    batch, channel, *spatial = padded.stride()
+    steps = [s * n for s, n in zip(spatial, window.stride, strict=True)]
+    taps = [s * n for s, n in zip(spatial, window.dilation, strict=True)]
+    size = window.output_size(*x.shape[2:])
+    shape = (*window.kernel, padded.shape[1], padded.shape[0], *size)
+    columns = padded.as_strided(shape, (*taps, channel, batch, *steps))
+    axes = window.axes
+    return [part.flatten(0, axes).flatten(1).t() for part in columns.chunk(window.groups, dim=axes)]
+
+
 def gradient_windows(g: Tensor, window: Window, *size: int) -> list[Tensor]:
     """For each input position the output gradients that it reaches: for each group [N size, kernel O/groups].
 

@@ -20,10 +20,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from lowbit_sim.arith.backends.torch_exact import exact_product
 from lowbit_sim.arith.spec import OpSpec
 from lowbit_sim.ops.bias import add_bias
 from lowbit_sim.ops.billing import bills_itself
-from lowbit_sim.ops.contraction import Side
+from lowbit_sim.ops.contraction import BoundedCodes, Side
 from lowbit_sim.ops.emulated import emulated
 from lowbit_sim.ops.operand import CallSite
 from lowbit_sim.trace import Role
@@ -93,6 +94,13 @@ class MatrixContraction:
     def scale(self, role: Role, side: Side, scale: Tensor) -> Tensor:
         """The scale, transposed with its tensor."""
         return scale.mT if _transposed(role, side) else scale
+
+    def scaled_sums(self, role: Role, lhs: BoundedCodes, rhs: BoundedCodes, scale: Tensor) -> Tensor | None:
+        """One library product, converted and scaled in one pass; None for a batch of matrices."""
+        if self.batch or not (lhs.codes.numel() and rhs.codes.numel()):
+            return None
+        [a], [b] = self.matrices(role, "lhs", lhs.codes), self.matrices(role, "rhs", rhs.codes)
+        return exact_product(a, b).to(torch.int32) * scale
 
     def native(self, role: Role, lhs: Tensor, rhs: Tensor) -> Tensor:
         """torch's matmul."""

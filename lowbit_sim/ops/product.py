@@ -10,7 +10,8 @@ from torch import Tensor
 
 from lowbit_sim.arith.batched import run_gemms
 from lowbit_sim.arith.block_gemm import run_block_gemm
-from lowbit_sim.arith.float_gemm import run_float_gemm
+from lowbit_sim.arith.bounds import range_proof
+from lowbit_sim.arith.float_gemm import run_float_gemms
 from lowbit_sim.arith.float_mac import FloatMacUnit
 from lowbit_sim.arith.mac import MacUnit
 from lowbit_sim.arith.result import GemmResult
@@ -20,8 +21,9 @@ from lowbit_sim.ops.backend import forced_backend
 from lowbit_sim.ops.capture import CapturedGemm, capturing, keep, present
 from lowbit_sim.ops.contraction import Contraction, Side
 from lowbit_sim.ops.events import emit_gemm
-from lowbit_sim.ops.laid_out import LaidOut, lay_out, of_sample, unit_of
+from lowbit_sim.ops.laid_out import LaidOut, check_reduction, lay_out, of_sample, unit_of
 from lowbit_sim.ops.operand import ACCUMULATOR_STREAMS, CallSite, Operands, stream_at
+from lowbit_sim.ops.proven import codes_of
 from lowbit_sim.ops.stored import Written, wrote
 from lowbit_sim.trace import Role, recording
 
@@ -74,6 +76,8 @@ def _sample(
     at: CallSite,
     kept_size: int = 0,
 ) -> Tensor:
+    if (whole := _whole(layout, role, spec, lhs, rhs, at)) is not None:
+        return whole
     left, right, undo = lay_out(layout, role, spec, lhs, rhs, sample, at)
     results = _multiply(spec, left, right, role, sample, at)
     if at.tallies is not None and all(r.overflows is not None for r in results):
@@ -95,6 +99,33 @@ def _sample(
     if capturing():
         _capture(layout, role, spec, sample, (left, right), scales, results, y, at)
     return y
+
+
+def _whole(
+    layout: Contraction, role: Role, spec: GemmSpec, lhs: Operands, rhs: Operands, at: CallSite
+) -> Tensor | None:
+    """The result of a GEMM whose sums the formats alone bound, where the layout has a faster way than matrices."""
+    codes = codes_of(spec, lhs, rhs, layout.sizes(role)[2])
+    if codes is None:
+        return None
+    scales = []
+    both: tuple[tuple[Side, Operands], ...] = (("lhs", lhs), ("rhs", rhs))
+    for side, operand in both:
+        check_reduction(operand.quantized[0], layout.reduced(role, side), role, side, at.layer)
+        scales.append(_tensor_scale(layout, role, side, operand, 0, spec))
+    result = layout.scaled_sums(role, *codes, scales[0] * scales[1])
+    if result is not None and at.tallies is not None:
+        _tally_none(layout, role, spec, at)
+    return result
+
+
+def _tally_none(layout: Contraction, role: Role, spec: GemmSpec, at: CallSite) -> None:
+    """Count additions without an overflow, wherever the general way would know of them."""
+    assert isinstance(spec.mac, MacUnit)
+    rows, columns, reduction = layout.sizes(role)
+    # Where nobody asks for them, its proof takes any int8 codes.
+    if _counts_overflows(spec, at) or range_proof(spec.mac, reduction, 128, 128):
+        at.tally(role).add(layout.count * rows * columns * spec.mac.additions(reduction), overflows=0)
 
 
 def _times(values: Tensor, scales: Sequence[Tensor | None]) -> Tensor:
@@ -166,33 +197,54 @@ def _multiply(
     if isinstance(spec.mac, MacUnit) and not spec.block:
         lhs, rhs = ([m.multiplicands for m in side] for side in (left, right))
         return run_gemms(lhs, rhs, spec.mac, backend=forced_backend(), count_overflows=counting)
+    if isinstance(spec.mac, FloatMacUnit) and not spec.block:
+        return _multiply_together(spec, spec.mac, left, right, role, sample, at, counting)
     pairs = enumerate(zip(left, right, strict=True))
-    return [_multiply_floats(spec, a, b, i, role, sample, at, counting) for i, (a, b) in pairs]
+    return [_multiply_blocks(spec, a, b, i, role, sample, at, counting) for i, (a, b) in pairs]
 
 
-def _multiply_floats(
+#: Results of other groups draw other bits: there is room for 2^32 additions of each.
+_GROUP_DRAWS = 1 << 40
+
+
+def _multiply_together(
+    spec: GemmSpec,
+    mac: FloatMacUnit,
+    left: list[LaidOut],
+    right: list[LaidOut],
+    role: Role,
+    sample: int,
+    at: CallSite,
+    counting: bool,
+) -> list[GemmResult]:
+    """GEMMs in which the products are floats."""
+    lhs, rhs = ([m.multiplicands for m in side] for side in (left, right))
+    offset = _slice_offset(spec, lhs[0], rhs[0], role, at)
+    stream = stream_at(at, ACCUMULATOR_STREAMS[role], sample, offset=offset)
+    backend = forced_backend()
+    return run_float_gemms(
+        lhs, rhs, mac, stream=stream, apart=_GROUP_DRAWS, backend=backend, count_overflows=counting
+    )
+
+
+def _multiply_blocks(
     spec: GemmSpec, a: LaidOut, b: LaidOut, index: int, role: Role, sample: int, at: CallSite, counting: bool
 ) -> GemmResult:
-    """One GEMM in which floats are added: the products themselves, or the sums of scaled blocks."""
+    """One GEMM of scaled blocks, whose sums are added as floats."""
     x, w = a.multiplicands, b.multiplicands
-    # Results of other groups draw other bits: the offset leaves room for 2^32 additions of each.
-    offset = (index << 40) + _slice_offset(spec, x, w, role, at)
-    stream = stream_at(at, ACCUMULATOR_STREAMS[role], sample, offset=offset)
-    if spec.block:
-        return run_block_gemm(
-            x,
-            w,
-            a.block_scale,
-            b.block_scale,
-            spec.block,
-            spec.mac,
-            spec.across,
-            stream=stream,
-            backend=forced_backend(),
-            count_overflows=counting,
-        )
-    assert isinstance(spec.mac, FloatMacUnit)
-    return run_float_gemm(x, w, spec.mac, stream=stream, backend=forced_backend(), count_overflows=counting)
+    offset = index * _GROUP_DRAWS + _slice_offset(spec, x, w, role, at)
+    return run_block_gemm(
+        x,
+        w,
+        a.block_scale,
+        b.block_scale,
+        spec.block,
+        spec.mac,
+        spec.across,
+        stream=stream_at(at, ACCUMULATOR_STREAMS[role], sample, offset=offset),
+        backend=forced_backend(),
+        count_overflows=counting,
+    )
 
 
 def _slice_offset(spec: GemmSpec, x: Tensor, w: Tensor, role: Role, at: CallSite) -> int:

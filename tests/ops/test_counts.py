@@ -12,6 +12,7 @@ from torch import Tensor
 import lowbit_sim as lb
 from lowbit_sim.numerics.encode import code_range
 from lowbit_sim.numerics.reference import decode_value, float32
+from lowbit_sim.ops import counts
 from lowbit_sim.ops.counts import OperandCounts, count_operand
 from lowbit_sim.quant.qtensor import QTensor
 
@@ -91,9 +92,9 @@ def values(shape: tuple[int, ...], seed: int = 0) -> Tensor:
 def test_counts_are_those_of_the_definition(name, shape) -> None:
     x, quantizer = values(shape), QUANTIZERS[name]
     q = quantizer(x, stream=lb.Stream(seed=0))
-    counts = count_operand(x, q, quantizer)
-    assert counts == expected(x, q, unclipped=False)
-    assert counts.clipped > 2  # more than the infinities
+    found = count_operand(x, q, quantizer)
+    assert found == expected(x, q, unclipped=False)
+    assert found.clipped > 2  # more than the infinities
 
 
 @pytest.mark.parametrize("name", UNCLIPPED)
@@ -124,6 +125,17 @@ def test_layouts_and_dtypes() -> None:
     assert count_operand(x, q, quantizer) == expected(x.float(), q, unclipped=False)
     empty = torch.empty(0, 4)
     assert count_operand(empty, quantizer(empty), quantizer) == OperandCounts(elements=0)
+
+
+@pytest.mark.parametrize("name", [*QUANTIZERS, *UNCLIPPED])
+@pytest.mark.parametrize("shape", [(6, 32), (5, 7)], ids=str)
+def test_counts_on_a_device_are_those_on_the_cpu(monkeypatch, name, shape) -> None:
+    quantizer = {**QUANTIZERS, **UNCLIPPED}[name]
+    x = values(shape)
+    q = quantizer(x, stream=lb.Stream(seed=0))
+    on_the_cpu = count_operand(x, q, quantizer)
+    monkeypatch.setattr(counts, "_count_on_cpu", counts.count_on_device)
+    assert count_operand(x, q, quantizer) == on_the_cpu
 
 
 def test_a_format_without_zero_has_no_underflow() -> None:

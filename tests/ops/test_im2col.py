@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from lowbit_sim.ops.im2col import Window, gradient_windows, input_windows, resolve_padding
+from lowbit_sim.ops.im2col import (
+    Window,
+    gradient_windows,
+    input_windows,
+    input_windows_by_column,
+    resolve_padding,
+)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +48,22 @@ def test_channels_are_innermost() -> None:
     first, second = input_windows(x, Window(kernel=(1, 2), groups=2))
     assert first.tolist() == [[1, 2], [3, 4]]
     assert second.tolist() == [[10, 20], [30, 40]]
+
+
+@pytest.mark.parametrize(
+    ("shape", "window"),
+    [
+        ((2, 4, 5, 6), Window(kernel=(3, 2), stride=(2, 1), dilation=(1, 2), padding=(1, 0, 2, 1), groups=2)),
+        ((3, 6, 7), Window(kernel=(3,), stride=(2,), dilation=(1,), padding=(1, 1), groups=3)),
+        ((1, 2, 3, 4, 3), Window(kernel=(2, 1, 3), stride=(1, 2, 1), dilation=(1,) * 3, padding=(0, 1) * 3)),
+    ],
+    ids=["image", "line", "volume"],
+)
+def test_windows_by_column_are_the_same_matrices(shape, window) -> None:
+    x = torch.randint(-128, 128, shape, dtype=torch.int8, generator=torch.Generator().manual_seed(0))
+    for matrix, expected in zip(input_windows_by_column(x, window), input_windows(x, window), strict=True):
+        assert torch.equal(matrix, expected)
+        assert matrix.t().is_contiguous()
 
 
 def test_the_gradients_that_an_input_reaches() -> None:

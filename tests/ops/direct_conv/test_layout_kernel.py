@@ -1,0 +1,73 @@
+"""The copies of the direct convolution against torch's."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lowbit_sim.ops.direct_conv import layout_kernel
+from lowbit_sim.ops.direct_conv.grid import grid_of
+from lowbit_sim.ops.im2col import Window
+
+
+def codes(*shape: int) -> torch.Tensor:
+    return torch.randint(-128, 128, shape, dtype=torch.int8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("channels", [1, 7, 8, 19, 64])
+@pytest.mark.parametrize("width", [1, 8, 13, 70])
+def test_channels_last(channels: int, width: int) -> None:
+    x = codes(2, channels, 3, width)
+    out = np.full((2, 5, width + 3, channels), -128, dtype=np.int8)
+    layout_kernel.channels_last(x.numpy(), 128, (1, 2, 1, 1), out)
+    expected = F.pad(x.int() + 128, (2, 1, 1, 1), value=128).movedim(1, -1)
+    assert np.array_equal(out.view(np.uint8), expected.numpy())
+
+
+@pytest.mark.parametrize("place", [(-1, -2, 1, 1), (0, -1, 2, 3), (-2, 1, 3, 2), (1, -40, 1, 1)])
+def test_channels_last_spreads_and_crops(place: tuple[int, int, int, int]) -> None:
+    top, left, down, across = place
+    x, out = codes(1, 9, 4, 12), np.zeros((1, 6, 9, 9), dtype=np.int8)
+    layout_kernel.channels_last(x.numpy(), 0, place, out)
+    expected = np.zeros_like(out)
+    for h, w in np.ndindex(4, 12):
+        row, column = top + h * down, left + w * across
+        if 0 <= row < 6 and 0 <= column < 9:
+            expected[0, row, column] = x[0, :, h, w]
+    assert np.array_equal(out, expected)
+
+
+@pytest.mark.parametrize("channels", [1, 8, 21])
+@pytest.mark.parametrize("positions", [1, 8, 67, 200])
+def test_channels_first(channels: int, positions: int) -> None:
+    x = torch.randn(3, positions, channels)
+    out = np.empty((3, channels, positions), dtype=np.float32)
+    layout_kernel.channels_first(x.numpy(), out)
+    assert np.array_equal(out, x.mT.numpy())
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        Window(kernel=(3, 3), padding=(1, 1, 1, 1)),
+        Window(kernel=(3, 2), stride=(2, 1), padding=(1, 0, 2, 1)),
+        Window(kernel=(2, 3), stride=(3, 2), dilation=(2, 2), padding=(-1, 2, 0, 3)),
+    ],
+    ids=["padded", "strided", "dilated"],
+)
+def test_shifted_rows_are_the_windows(window: Window) -> None:
+    x = codes(3, 4, 9, 10)
+    size = window.output_size(9, 10)
+    grid = grid_of(window, (9, 10), size)
+    out = np.empty((4 * window.kernel[0] * window.kernel[1], 3 * grid.size[0] * grid.size[1]), dtype=np.int8)
+    layout_kernel.shifted_rows(x.numpy(), window.stride, grid, out)
+    top, bottom, left, right = window.padding
+    padded = F.pad(x.double(), (left, right, top, bottom))
+    expected = F.unfold(padded, window.kernel, window.dilation, 0, window.stride)  # [N, C R S, positions]
+    on_grid = out.reshape(-1, 3, *grid.size)[:, :, : size[0], : size[1]]
+    assert np.array_equal(on_grid, expected.movedim(0, 1).unflatten(2, size).numpy())
+
+
+def test_one_sided_sums() -> None:
+    weight = np.array([[3, -4, 5], [-128, -2, 127], [0, 0, 0]], dtype=np.int8)
+    assert layout_kernel.largest_one_sided_sum(weight) == 130
