@@ -9,14 +9,9 @@ import sys
 import torch
 
 import benchmarks.gpu
-from benchmarks.gpu import native, study_arms
+from benchmarks.gpu.queue import queue
 from benchmarks.gpu.runner import listing, run_queue, run_task
 from benchmarks.gpu.task import TO_BE_CONTINUED, Task
-
-
-def queue() -> dict[str, Task]:
-    """All tasks by name, in the order in which they run."""
-    return {task.name: task for task in (*native.TASKS, *study_arms.tasks())}
 
 
 def main(arguments: list[str] | None = None) -> int:

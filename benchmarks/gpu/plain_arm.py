@@ -21,19 +21,18 @@ import torch
 
 from benchmarks.gpu.study_arms import epoch_line, is_plain
 from benchmarks.gpu.task import Record, tell
+from lowbit_sim.study import native_arms
 from lowbit_sim.study.data import Dataset, load
-from lowbit_sim.study.environment import code_digest, environment
+from lowbit_sim.study.environment import code_digest, environment, hardware_name
 from lowbit_sim.study.models import build
+from lowbit_sim.study.native_arms import Native, as_trained
 from lowbit_sim.study.results import ArmResult, SeedResult, StudyResult, to_dict
 from lowbit_sim.training.checkpoint import Checkpoint
 from lowbit_sim.training.device import device_name, find_device
+from lowbit_sim.training.ended_run import read_ended, write_ended
 from lowbit_sim.training.loop import train
-from lowbit_sim.training.metrics import TrainingResult
-from lowbit_sim.training.run_state import load_progress_state, progress_state
 from lowbit_sim.training.settings import TrainingSettings
-from lowbit_sim.training.state_file import read_state, write_state
-
-_ENDED = "lowbit-sim plain arm 1"
+from lowbit_sim.training.usage import measured_how
 
 
 class _OutOfTime(Exception):
@@ -85,25 +84,34 @@ class _PlainRun:
     folder: Path
     digest: str
 
+    @property
+    def native(self) -> Native:
+        """How the arm is native."""
+        native = self.arm["native"]
+        return True if native == "fp32" else native
+
     def trained(self, seed: int, on_saved: Callable[[], None]) -> SeedResult:
         """A run, as it ended before or trained now, from its checkpoint if there is one."""
         identity = self._identity(seed)
         key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
         ended = self.folder / f"{key}-seed{seed}.ended.safetensors"
         if ended.exists():
-            return _read(ended, seed)
+            return SeedResult(seed=seed, training=read_ended(ended))
         checkpoint = Checkpoint(
             path=self.folder / f"{key}-seed{seed}.safetensors", identity=identity, on_saved=on_saved
         )
         model = self.table["model"]
         training = train(
-            build(
-                model["name"],
-                self.data.in_channels,
-                self.data.classes,
-                self.data.image_size,
-                width=model.get("width"),
-                seed=seed,
+            as_trained(
+                build(
+                    model["name"],
+                    self.data.in_channels,
+                    self.data.classes,
+                    self.data.image_size,
+                    width=model.get("width"),
+                    seed=seed,
+                ),
+                self.native,
             ).to(self.device),
             self.data.train,
             self.data.test,
@@ -111,7 +119,7 @@ class _PlainRun:
             on_epoch=lambda metrics: tell(epoch_line(self.arm["name"], seed, metrics)),
             checkpoint=checkpoint,
         )
-        _write(ended, training)
+        write_ended(ended, training)
         checkpoint.remove()
         return SeedResult(seed=seed, training=training)
 
@@ -131,6 +139,8 @@ class _PlainRun:
             reason="read plainly, as pydantic is not installed: without checks of the file and without prices",
             arms=(self._arm(runs),),
             left_out=tuple(arm["name"] for arm in table["arms"] if arm is not self.arm),
+            hardware=hardware_name(self.device),
+            measured_how=measured_how(self.device),
         )
         known = environment(datetime.now(UTC), self.device)
         return {**to_dict(result), "study": dict(table), "environment": known}
@@ -138,10 +148,10 @@ class _PlainRun:
     def _arm(self, runs: tuple[SeedResult, ...]) -> ArmResult:
         return ArmResult(
             name=self.arm["name"],
-            native=self.arm["native"] is True,
-            operands="bf16 under autocast" if self.arm["native"] == "bf16" else "fp32",
-            accumulator="fp32",
-            gradient_rounding="none",
+            native=self.native is True,
+            operands="fp32" if isinstance(self.native, bool) else native_arms.operands(self.native),
+            accumulator="fp32" if isinstance(self.native, bool) else native_arms.accumulator(self.native),
+            gradient_rounding="nearest_even" if self.native == "int8" else "none",
             prices=(),
             runs=runs,
             training=self._hyperparameters(),
@@ -151,8 +161,8 @@ class _PlainRun:
         return {**self.table["training"], **self.arm.get("training", {})}
 
     def _settings(self, seed: int) -> TrainingSettings:
-        autocast = "bf16" if self.arm["native"] == "bf16" else None
-        return TrainingSettings(**self._hyperparameters(), seed=seed, autocast=autocast)
+        extra = native_arms.hyperparameters(self.native)
+        return TrainingSettings(**self._hyperparameters(), seed=seed, **extra)
 
     def _identity(self, seed: int) -> dict[str, str]:
         """What a run is; another study, code or device has files of its own."""
@@ -165,20 +175,3 @@ class _PlainRun:
             "device": device_name(self.device),
             "torch": torch.__version__,
         }
-
-
-def _write(path: Path, training: TrainingResult) -> None:
-    progress = progress_state(training.epochs, training.step_seconds)
-    write_state(path, {"status": training.status, "reason": training.reason, **progress}, kind=_ENDED)
-
-
-def _read(path: Path, seed: int) -> SeedResult:
-    state = read_state(path, kind=_ENDED)
-    epochs, step_seconds = load_progress_state(state)
-    training = TrainingResult(
-        status=state["status"],
-        reason=state["reason"],
-        epochs=tuple(epochs),
-        step_seconds=tuple(step_seconds),
-    )
-    return SeedResult(seed=seed, training=training)

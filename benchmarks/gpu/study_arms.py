@@ -2,8 +2,8 @@
 
 Native arms run through the study's own code (`lowbit_sim.study.run`), into one run folder a study under `runs/gpu/`.
 Where pydantic is missing, which a study's file is checked with, they are read plainly instead (`plain_arm`), and
-the record says so. Emulated arms are in the queue too: as long as an arm's arithmetic has no kernel for CUDA they are
-said to be not available, with the reason that `compare --device cuda` gives.
+the record says so. Emulated arms are in the queue too: where the device has no kernels of ours (without Triton) they
+are said to be not available, with the reason that `compare --device cuda` gives.
 
 Runs that ended stay in `runs/gpu/` until all arms of their study have: delete that folder to train one anew.
 """
@@ -15,17 +15,23 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from benchmarks.gpu.task import ROOT, Record, Task, tell
+from lowbit_sim.study.native_arms import NATIVE_MODES
 
 if TYPE_CHECKING:
     from lowbit_sim.training.metrics import EpochMetrics
 
 EXPERIMENTS = ROOT / "experiments"
+
+#: Studies of an hour or less, whose arms take turns in the order of their files; and those of days, native arms
+#: first.
+SHORT = ("one_h200_vgg16.toml", "one_h200_resnet20.toml")
 STUDIES = ("metagrad_resnet20_cifar10.toml", "metagrad_vgg16_cifar10.toml")
 
 #: Where runs and their checkpoints are; git ignores it.
@@ -46,9 +52,23 @@ def tasks(paths: Sequence[Path] = tuple(EXPERIMENTS / name for name in STUDIES))
     return [*native, *emulated]
 
 
+def in_turns(paths: Sequence[Path]) -> list[Task]:
+    """A task for each arm: the first of each study, then the second of each, and so on."""
+    of_studies: list[list[Task]] = []
+    for path in paths:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        of_studies.append([_task(path, table, arm) for arm in table["arms"]])
+    return [task for turn in zip_longest(*of_studies) for task in turn if task is not None]
+
+
 def is_plain(arm: Mapping[str, Any]) -> bool:
     """Whether an arm's table says only that it is native, and with which hyperparameters."""
-    return arm.get("native") in (True, "bf16") and arm.keys() <= {"name", "native", "training"}
+    native = arm.get("native")
+    return (native is True or native in ("fp32", *NATIVE_MODES)) and arm.keys() <= {
+        "name",
+        "native",
+        "training",
+    }
 
 
 def _task(path: Path, table: Mapping[str, Any], arm: Mapping[str, Any]) -> Task:
@@ -66,7 +86,7 @@ def _task(path: Path, table: Mapping[str, Any], arm: Mapping[str, Any]) -> Task:
 
 def _refusal(path: Path, name: str) -> str | None:
     """Why an arm can't run on a CUDA device, as the study's code says; without pydantic only plain arms get here."""
-    if find_spec("pydantic") is None:
+    if find_spec("pydantic") is None or not torch.cuda.is_available():
         return None
     from lowbit_sim.study.load_study import load_study
     from lowbit_sim.study.selection import refusal
@@ -139,3 +159,6 @@ def _name_files(out: Path) -> None:
     tell(f"the next piece goes on from {out}: {len(files)} files, {size:.1f} MiB; the largest are")
     for file in sorted(files, key=lambda file: -file.stat().st_size)[:3]:
         tell(f"  {file.relative_to(out)}, {file.stat().st_size / 2**20:.1f} MiB")
+
+
+TASKS = [*in_turns([EXPERIMENTS / name for name in SHORT]), *tasks()]

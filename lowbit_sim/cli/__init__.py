@@ -1,4 +1,4 @@
-"""The command line: `lowbit-sim compare`, `report`, `estimate`, `validate`, `diverge`, `vectors` and
+"""The command line: `lowbit-sim compare`, `report`, `estimate`, `calibrate`, `validate`, `diverge`, `vectors` and
 `profiles`, one module each.
 
 Commands import what they need when they run, so that help is instant. A user's error is one message on stderr
@@ -12,12 +12,13 @@ import sys
 
 from rich.console import Console
 
-from lowbit_sim.cli import compare, diverge, estimate, profiles, report, validate, vectors
+from lowbit_sim.cli import calibrate, compare, diverge, estimate, profiles, report, validate, vectors
 from lowbit_sim.cli.app import USER_ERROR, app
 
 app.command(epilog=f"Example: {compare.EXAMPLE}")(compare.compare)
 app.command(epilog=f"Example: {report.EXAMPLE}")(report.report)
 app.command(epilog=f"Example: {estimate.EXAMPLE}")(estimate.estimate)
+app.command(epilog=f"Example: {calibrate.EXAMPLE}")(calibrate.calibrate)
 app.command(epilog=f"Example: {validate.EXAMPLE}")(validate.validate)
 app.command(epilog=f"Example: {diverge.EXAMPLE}")(diverge.diverge)
 app.command(epilog=f"Example: {vectors.EXAMPLE}")(vectors.vectors)

@@ -89,7 +89,8 @@ def add_steps(layer: EmulatedLayer) -> None:
     spec = layer.emulation.op_spec
     check_learned(spec, layer.emulation.layer)
     if learned_quantizer(spec, "input_step"):
-        layer.register_parameter("input_step", nn.Parameter(torch.zeros(1, dtype=torch.float32)))
+        step = torch.zeros(1, dtype=torch.float32, device=layer.weight.device)  # type: ignore[arg-type]
+        layer.register_parameter("input_step", nn.Parameter(step))
     weight = learned_quantizer(spec, "weight_step")
     if weight is not None:
         first = first_step(layer.weight.detach(), weight.element_format, weight.granularity)  # type: ignore[arg-type]

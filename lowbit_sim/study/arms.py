@@ -9,9 +9,11 @@ from torch import nn
 import hw_models
 from lowbit_sim.arith.spec import OpSpec
 from lowbit_sim.nn.convert import UnsupportedModuleError, convert
+from lowbit_sim.nn.emulation import EmulatedLayer
+from lowbit_sim.nn.registry import multiplies
 from lowbit_sim.nn.rules import Rule, UnusedRuleError
 from lowbit_sim.ops.elementwise import ElementwiseSpec
-from lowbit_sim.study import describe
+from lowbit_sim.study import describe, native_arms
 from lowbit_sim.study.config import ArmTable, RuleTable, Study
 from lowbit_sim.study.data import Dataset
 from lowbit_sim.study.errors import StudyError
@@ -32,8 +34,9 @@ def settings(study: Study, arm: ArmTable, seed: int) -> TrainingSettings:
     """The hyperparameters of one run."""
     update = None if arm.update is None else arm.update.build()
     hyperparameters = study.training_of(arm).model_dump()
-    autocast = "bf16" if arm.native == "bf16" else None
-    return TrainingSettings(**hyperparameters, seed=seed, update=update, autocast=autocast)
+    return TrainingSettings(
+        **hyperparameters, seed=seed, update=update, **native_arms.hyperparameters(arm.native)
+    )
 
 
 def recipes(study: Study, arm: ArmTable, data: Dataset, seed: int) -> dict[str, Recipe]:
@@ -60,12 +63,12 @@ def _built(arm: ArmTable, table: RecipeTable, context: RecipeContext) -> Recipe:
 def build_arm(study: Study, arm: ArmTable, data: Dataset, seed: int) -> nn.Module:
     """The arm's model with its initial weights: the same for every arm of a seed.
 
+    A native INT8 arm's is its emulated twin, which bills what it runs; `trained_arm` is the one that trains.
+
     Raises:
         StudyError: A model that does not fit the data, or a rule that does not fit the model.
     """
-    model = build(
-        study.model.name, data.in_channels, data.classes, data.image_size, width=study.model.width, seed=seed
-    )
+    model = _native_model(study, data, seed)
     rules = [Rule(rule.path, _rule_spec(rule), activations(rule)) for rule in arm.rules]
     weights = [(rule.path, rule.weights) for rule in arm.rules if rule.elementwise is None]
     try:
@@ -76,6 +79,30 @@ def build_arm(study: Study, arm: ArmTable, data: Dataset, seed: int) -> nn.Modul
         return preprocess(model, [*weights, ("*", arm.weights)])
     except ValueError as error:
         raise StudyError(f"arm {arm.name!r}: {error}") from None
+
+
+def trained_arm(study: Study, arm: ArmTable, data: Dataset, seed: int) -> nn.Module:
+    """The model that the arm trains: `build_arm`'s, or one on the machine's own integer units.
+
+    Raises:
+        StudyError: As `build_arm`.
+    """
+    if arm.native != "int8":
+        return build_arm(study, arm, data, seed)
+    emulated = build_arm(study, arm, data, seed)  # which finds rules that no layer takes
+    in_float32 = [
+        path for path, m in emulated.named_modules() if multiplies(m) and not isinstance(m, EmulatedLayer)
+    ]
+    try:
+        return native_arms.as_trained(_native_model(study, data, seed), arm.native, in_float32)
+    except UnsupportedModuleError as error:
+        raise StudyError(f"arm {arm.name!r}: {error}") from None
+
+
+def _native_model(study: Study, data: Dataset, seed: int) -> nn.Module:
+    return build(
+        study.model.name, data.in_channels, data.classes, data.image_size, width=study.model.width, seed=seed
+    )
 
 
 def _rule_spec(rule: RuleTable) -> OpSpec | ElementwiseSpec | None:
@@ -108,7 +135,9 @@ def priced_arm(
 
 def _numerics_in_words(arm: ArmTable) -> str:
     """Operands, and what is not float32 beside them."""
-    words = ["bf16 under autocast" if arm.native == "bf16" else describe.operands(op_spec(arm))]
+    native = arm.native
+    plain = describe.operands(op_spec(arm)) if isinstance(native, bool) else native_arms.operands(native)
+    words = [plain]
     if (kept := activations(arm)) is not None:
         words.append(f"activations {describe.activations(kept)}")
     if arm.weights is not None:
@@ -137,15 +166,16 @@ def training_step(study: Study, arm: ArmTable, data: Dataset, *, devices: int = 
     optimizer = build_optimizer(model, hyperparameters)
     algorithms = list(recipes(study, arm, data, seed).values())
     try:
-        return trace_training_step(
-            model,
-            batch.inputs,
-            batch.targets,
-            optimizer,
-            recipes=algorithms,
-            accumulation=min(hyperparameters.accumulation, len(batch)),
-            autocast=hyperparameters.autocast,
-        )
+        with native_arms.as_priced(arm.native):
+            return trace_training_step(
+                model,
+                batch.inputs,
+                batch.targets,
+                optimizer,
+                recipes=algorithms,
+                accumulation=min(hyperparameters.accumulation, len(batch)),
+                autocast=hyperparameters.autocast,
+            )
     except (
         ValueError
     ) as error:  # a scale along an axis that a layer's tensor lacks, or that its GEMM sums over

@@ -72,9 +72,11 @@ class RuleTable(NumericsTable):
 
     @model_validator(mode="after")
     def _fits_single_layers(self) -> Self:
-        if self.native == "bf16":
+        if not isinstance(self.native, bool):
             raise KeyedError(
-                ("native",), 'a forward pass is in bf16 as a whole: give the arm native = "bf16"'
+                ("native",),
+                f'a model is in {self.native} as a whole: give the arm native = "{self.native}", or the rule '
+                "native = true or a format",
             )
         if self.weights is not None and self.elementwise is not None:
             raise KeyedError(
@@ -124,12 +126,31 @@ class ArmTable(NumericsTable):
         return self
 
     @model_validator(mode="after")
-    def _is_bf16_as_a_whole(self) -> Self:
-        if self.native == "bf16" and self.rules:
+    def _is_native_as_a_whole(self) -> Self:
+        if self.native == "int8":
+            self._leaves_layers_to_float32()
+        elif self.rules and not isinstance(self.native, bool):
             raise KeyedError(
-                ("rules",), 'a forward pass is in bf16 as a whole: native = "bf16" takes no rules'
+                ("rules",), f'a model is in {self.native} as a whole: native = "{self.native}" takes no rules'
             )
         return self
+
+    def _leaves_layers_to_float32(self) -> None:
+        """Beside native INT8 layers there are native float32 ones, and nothing that is emulated."""
+        for number, rule in enumerate(self.rules):
+            if rule.native is not True or rule.weights is not None:
+                raise KeyedError(
+                    ("rules", number), 'beside native = "int8" a rule is native = true, for layers in float32'
+                )
+        if self.weights is not None:
+            raise KeyedError(("weights",), 'native = "int8" reads weights as they are: leave weights out')
+        for number, recipe in enumerate(self.recipes):
+            if recipe.name == "metagrad" and not recipe.parameters:  # pyright: ignore[reportAttributeAccessIssue]
+                raise KeyedError(
+                    ("recipes", number),
+                    'metagrad corrects the weights of emulated layers, and native = "int8" has none: name its '
+                    'parameters, or use format = "int8"',
+                )
 
     @property
     def is_native(self) -> bool:

@@ -64,6 +64,11 @@ def environment(started: datetime, device: torch.device = CPU) -> dict[str, Any]
     }
 
 
+def hardware_name(device: torch.device) -> str:
+    """What computes: the name of the accelerator, or of the processor."""
+    return _processor() if device.type == "cpu" else device_name(device)
+
+
 def _cuda(device: torch.device) -> dict[str, Any]:
     """What else a CUDA device's figures hold for."""
     known = torch.cuda.get_device_properties(device)

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lowbit_sim.numerics.suggest import unknown
+from lowbit_sim.study import measured
 from lowbit_sim.study.errors import StudyError
 from lowbit_sim.study.quantities import with_prefix
 from lowbit_sim.study.recorded import read_result
 from lowbit_sim.study.results import ArmResult, StudyResult, arm_status, difference, time_ratio
-from lowbit_sim.study.trajectory import last_values, require_known
+from lowbit_sim.study.trajectory import last_values, require_known, trajectory
 
 DASH = "-"
 
@@ -78,6 +79,12 @@ COLUMNS = {
         heading="step against {base}",
         cell=lambda arm, study: _optional(time_ratio(arm, study.baseline), "{:.1f}".format),
     ),
+    "seconds": Column(
+        heading="time per step",
+        cell=lambda arm, study: _optional(arm.seconds_per_step, lambda s: with_prefix(s, "s")),
+    ),
+    "energy": Column(heading="energy per step", cell=lambda arm, study: measured.energy(arm) or DASH),
+    "memory": Column(heading="peak memory", cell=lambda arm, study: measured.memory(arm) or DASH),
     "runs": Column(heading="runs", cell=lambda arm, study: str(len(arm.runs))),
     "status": Column(heading="status", cell=arm_status),
     "operands": Column(heading="operands", cell=lambda arm, study: arm.operands),
@@ -86,12 +93,16 @@ COLUMNS = {
     "training": Column(heading="own training", cell=lambda arm, study: arm.overrides or "none"),
 }
 
+#: Columns of what not every machine can measure.
+_MEASURED = {"energy": measured.energy, "memory": measured.memory}
+
 _ALWAYS = ("accuracy", "difference", "zero", "clipped", "step")
 
 
 def default_columns(study: StudyResult) -> list[str]:
-    """Accuracies, losses and time; and what only some studies have: recipes, own training, runs that failed."""
+    """Accuracies, losses and time; and what only some studies have: energy, recipes, own training, failed runs."""
     columns: list[str] = list(_ALWAYS)
+    columns += [name for name, cell in _MEASURED.items() if any(cell(arm) is not None for arm in study.arms)]
     if any(arm.recipes for arm in study.arms):
         columns += [
             "recipes",
@@ -109,8 +120,9 @@ def markdown_table(study: StudyResult, columns: Sequence[str] = ()) -> str:
 
     Args:
         study: The study.
-        columns: Names of `COLUMNS`, "machine:NAME" for a step's cycles and energy on a machine, or
-            "measurement:NAME" for what a recipe measured in the last epoch; by default `default_columns`.
+        columns: Names of `COLUMNS`, "machine:NAME" for a step's cycles and energy on a machine, "beside:NAME" for
+            what was measured over its time and energy, "measurement:NAME" for what a recipe measured last, or
+            "trajectory:NAME" for its means after each epoch; by default `default_columns`.
 
     Raises:
         StudyError: A column, machine or measurement that is not known.
@@ -130,20 +142,32 @@ def _line(cells: Sequence[str]) -> str:
 
 def _column(name: str, study: StudyResult) -> Column:
     kind, _, rest = name.partition(":")
-    if kind == "machine":
-        return _machine_column(rest, study)
+    if kind in ("machine", "beside"):
+        return _machine_column(rest, study, compared=kind == "beside")
     if kind == "measurement":
         require_known(study.arms, rest)
         return Column(
             heading=f"{rest}, last epoch",
             cell=lambda arm, _: _mean_and_deviation(last_values(arm, rest), "{:.4g}"),
         )
+    if kind == "trajectory":
+        require_known(study.arms, rest)
+        return Column(
+            heading=f"{rest} after each epoch",
+            cell=lambda arm, _: ", ".join(f"{p.mean:.3g}" for p in trajectory(arm, rest)) or DASH,
+        )
     if name not in COLUMNS:
-        raise StudyError(unknown("column", name, [*COLUMNS, "machine:NAME", "measurement:NAME"]))
+        raise StudyError(
+            unknown(
+                "column",
+                name,
+                [*COLUMNS, "machine:NAME", "beside:NAME", "measurement:NAME", "trajectory:NAME"],
+            )
+        )
     return COLUMNS[name]
 
 
-def _machine_column(machine: str, study: StudyResult) -> Column:
+def _machine_column(machine: str, study: StudyResult, *, compared: bool) -> Column:
     known = [price.machine for price in study.arms[0].prices]
     if machine not in known:
         raise StudyError(unknown("machine of the study", machine, known))
@@ -154,6 +178,11 @@ def _machine_column(machine: str, study: StudyResult) -> Column:
             return DASH
         return f"{with_prefix(cost.cycles, smallest=0)} / {with_prefix(cost.energy_pj * 1e-12, 'J')}"
 
+    if compared:
+        return Column(
+            heading=f"measured / {machine}, time / energy",
+            cell=lambda arm, _: measured.beside(arm, arm.prices[known.index(machine)]) or DASH,
+        )
     return Column(heading=f"{machine}, cycles / energy", cell=cell)
 
 

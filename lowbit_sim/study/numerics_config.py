@@ -1,7 +1,7 @@
 """The numerics part of a study file: one table that says how a layer computes, and its `OpSpec`.
 
 native = true                                      float32
-native = "bf16"                                    float32 with products in bfloat16 (torch.autocast)
+native = "bf16"                                    the machine's own products in a narrower format: see `native_arms`
 profile = "NAME"                                   the arithmetic of a machine
 format = "int8", accumulator_bits = 16, ...        spelled out, for the three GEMMs alike,
 grad_weight = { lhs = "int4", chunk = 32, ... }    with overrides for one of them
@@ -11,7 +11,7 @@ What neither a GEMM's table nor the layer's gives is `OpSpec.uniform`'s default 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, model_validator
 
@@ -22,14 +22,17 @@ from lowbit_sim.config.layer_tables import LayerTable, refuse_beside
 from lowbit_sim.config.numerics import activation_spec, check_keys, check_numerics, layer_spec
 from lowbit_sim.config.tables import checked
 from lowbit_sim.ops.elementwise import ElementwiseSpec
+from lowbit_sim.study import native_arms
+from lowbit_sim.study.native_arms import NATIVE_MODES, Native
 from lowbit_sim.study.weights_config import WeightsTable
-
-Native = Literal["bf16"] | bool
 
 
 def _native(value: Any) -> Any:
-    if not isinstance(value, bool) and value != "bf16":
-        raise ValueError('expected true for float32, or "bf16" for float32 with products in bfloat16')
+    if value == "fp32":
+        return True
+    if not isinstance(value, bool) and value not in NATIVE_MODES:
+        known = ", ".join(f'"{mode}"' for mode in ("fp32", *NATIVE_MODES))
+        raise ValueError(f"expected true for float32, or the format of the machine's products: {known}")
     return value
 
 
@@ -37,7 +40,7 @@ class NumericsTable(LayerTable):
     """How a layer computes: exactly one of `native`, `profile` and `format`; the rest goes with `format`.
 
     Attributes:
-        native: In float32; "bf16" for an arm whose forward passes run under torch.autocast.
+        native: In float32; or for an arm as a whole, in one of the `native_arms.NATIVE_MODES`.
         profile: As the machine of this profile does.
         weights: What is done to the weights before they are quantised.
     """
@@ -88,7 +91,7 @@ def op_spec(table: NumericsTable) -> OpSpec | None:
         ProfileError: A profile that does not exist or is not valid.
     """
     if table.native:
-        return None
+        return native_arms.op_spec(table.native)
     if table.profile is not None:
         return hw_models.load(table.profile).op_spec()
     return layer_spec(table)

@@ -18,6 +18,7 @@ from lowbit_sim.training.metrics import TrainingResult, epoch_metrics
 
 _OWN = ("title", "question", "data", "model", "classes", "test_examples", "batch_size", "status", "reason")
 _OF_ARMS = ("name", "native", "operands", "accumulator", "gradient_rounding")
+_NEWER_OWN = ("unavailable", "hardware", "measured_how")
 _NEWER = ("recipes", "overrides", "training")
 
 
@@ -44,7 +45,8 @@ def study_result(record: Mapping[str, Any], name: str) -> StudyResult:
         own = {key: record[key] for key in _OWN}
         left_out = tuple(record.get("left_out", ()))
         seeds, arms = tuple(record["seeds"]), tuple(map(_arm, record["arms"]))
-        return StudyResult(**own, seeds=seeds, arms=arms, left_out=left_out)
+        newer = {key: record[key] for key in _NEWER_OWN if key in record}
+        return StudyResult(**own, **newer, seeds=seeds, arms=arms, left_out=left_out)
     except (KeyError, TypeError) as error:
         missing = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise StudyError(f"{name} is no record of lowbit-sim compare: {missing}") from None

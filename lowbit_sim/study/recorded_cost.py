@@ -25,6 +25,11 @@ class RecordedCost:
         return self.values["cycles"]
 
     @property
+    def seconds(self) -> float:
+        """Time in seconds at the machine's clock."""
+        return self.values["seconds"]
+
+    @property
     def energy_pj(self) -> float:
         """Nominal energy in pJ."""
         return self.values["energy_pj"]

@@ -14,6 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lowbit_sim.study import measured
 from lowbit_sim.study.quantities import counted, with_prefix
 from lowbit_sim.study.results import ArmResult, Price, StudyResult, arm_status, difference, time_ratio
 from lowbit_sim.trace import ROLES, Role
@@ -88,7 +89,7 @@ def _caption(study: StudyResult) -> str:
         "standard deviation. Time: median training step. Overflowed additions: in the first step of every epoch. "
         "Operands: elements lost in quantising, counted in some steps. "
         f"Machines: one training step of {counted(study.batch_size, 'image')}{_but_for_own_batches(study)}."
-        f"{_left_out(study)}"
+        f"{_left_out(study)}{measured.unavailable_in_words(study)}{measured.in_words(study)}"
     )
 
 
@@ -130,6 +131,9 @@ def _training_section(table: Table, study: StudyResult, notes: _Footnotes) -> No
     _row(table, study, "status", lambda arm: arm_status(arm, study) + _reason(arm, notes))
     _row(table, study, "time per step", lambda arm: _optional(arm.seconds_per_step, _seconds))
     _row(table, study, f"ratio to {against}", lambda arm: compared(_ratio(time_ratio(arm, base))))
+    for label, cell in (("energy per step", measured.energy), ("peak memory", measured.memory)):
+        if any(cell(arm) is not None for arm in study.arms):
+            _row(table, study, label, lambda arm, cell=cell: cell(arm) or DASH)
     _row(table, study, "overflowed additions", lambda arm: _overflow(arm, notes))
     _row(table, study, "clipped operands", lambda arm: _lost(arm, arm.operands_lost.clipped))
     _row(table, study, "operands to zero", lambda arm: _lost(arm, arm.operands_lost.underflowed))
@@ -186,7 +190,7 @@ def _why_no_share(arm: ArmResult) -> str:
     if not epochs:
         return "no epoch ended"
     if not any(epoch.additions for epoch in epochs):
-        return "no GEMM ran on an integer accumulator"
+        return "no GEMM ran on an emulated integer accumulator"
     return "not counted in every GEMM that ran"
 
 
@@ -195,6 +199,9 @@ def _machine_section(table: Table, study: StudyResult, index: int, machine: str,
     _row(table, study, machine, lambda arm: _remark(arm.prices[index], notes), style="bold")
     _row(table, study, "  cycles / energy", lambda arm: _total(arm.prices[index]))
     _row(table, study, "  energy, range", lambda arm: _range(arm.prices[index]))
+    if measured.is_profile_of(machine, study.hardware):
+        _row(table, study, "  time, modelled", lambda arm: _time(arm.prices[index]))
+        _row(table, study, "  measured / modelled: time / energy", lambda arm: _beside(arm, index))
     for role in ROLES:
         label = f"    {_ROLE_LABELS.get(role, role)}"
         _row(table, study, label, lambda arm, role=role: _part(arm.prices[index], role))
@@ -214,6 +221,14 @@ def _remark(price: Price, notes: _Footnotes) -> str:
 
 def _total(price: Price) -> str:
     return DASH if price.cost is None else _cost(price.cost.cycles, price.cost.energy_pj)
+
+
+def _time(price: Price) -> str:
+    return DASH if price.cost is None else _seconds(price.cost.seconds)
+
+
+def _beside(arm: ArmResult, index: int) -> str:
+    return measured.beside(arm, arm.prices[index]) or DASH
 
 
 def _range(price: Price) -> str:

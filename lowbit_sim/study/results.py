@@ -102,6 +102,21 @@ class ArmResult:
         return statistics.median(steps) if steps else self.recorded_seconds_per_step
 
     @property
+    def energy_per_step_j(self) -> float | None:
+        """Measured energy of the device in a training step, the median over the epochs of their means; else None."""
+        epochs = [epoch for run in self.runs for epoch in run.training.epochs]
+        means = [
+            epoch.energy_j / epoch.steps for epoch in epochs if epoch.energy_j is not None and epoch.steps
+        ]
+        return statistics.median(means) if means else None
+
+    @property
+    def peak_memory_bytes(self) -> int | None:
+        """The most that a training step's tensors held on the device at once; None where it was not measured."""
+        peaks = [epoch.peak_memory_bytes for run in self.runs for epoch in run.training.epochs]
+        return max((peak for peak in peaks if peak is not None), default=None)
+
+    @property
     def overflow_share(self) -> float | None:
         """Overflowed share of the accumulator additions in the first step of every epoch of every run.
 
@@ -137,6 +152,10 @@ class StudyResult:
         arms: The arms in the study's order, without runs where none ended; those that were left out are not there.
         reason: Why it is not completed, or "".
         left_out: Names of the arms of the study that were not asked for and have no run.
+        unavailable: The native arms that the machine has no units for, by name, and why.
+        hardware: Name of the accelerator or the processor that trained; "" in an older record.
+        measured_how: How "time", "energy" and "memory" of a step were measured, in words, or why they were not; empty
+            in an older record.
     """
 
     title: str
@@ -151,6 +170,9 @@ class StudyResult:
     arms: tuple[ArmResult, ...]
     reason: str = ""
     left_out: tuple[str, ...] = ()
+    unavailable: Mapping[str, str] = field(default_factory=dict)
+    hardware: str = ""
+    measured_how: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def chance_limit(self) -> float:
@@ -196,6 +218,9 @@ def to_dict(study: StudyResult) -> dict[str, Any]:
         "status": study.status,
         "reason": study.reason,
         "left_out": list(study.left_out),
+        "unavailable": dict(study.unavailable),
+        "hardware": study.hardware,
+        "measured_how": dict(study.measured_how),
         "data": study.data,
         "model": study.model,
         "classes": study.classes,
@@ -224,6 +249,8 @@ def _arm_dict(arm: ArmResult, study: StudyResult) -> dict[str, Any]:
         "difference_to_baseline": difference(arm, base),
         "seconds_per_step": arm.seconds_per_step,
         "time_ratio_to_baseline": time_ratio(arm, base),
+        "energy_per_step_j": arm.energy_per_step_j,
+        "peak_memory_bytes": arm.peak_memory_bytes,
         "overflow_share": arm.overflow_share,
         "operands_lost": asdict(arm.operands_lost),
         "runs": [_run_dict(run) for run in arm.runs],

@@ -9,27 +9,28 @@ can be run in pieces: some of its arms at a time, and each piece for a bounded t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 import hw_models
-from lowbit_sim.study.arms import build_arm, priced_arm, recipes, settings
+from lowbit_sim.study.arms import priced_arm, recipes, settings, trained_arm
 from lowbit_sim.study.config import Study
 from lowbit_sim.study.continuing import named_run, unfinished_run
 from lowbit_sim.study.data import Dataset, load
-from lowbit_sim.study.environment import code_digest
+from lowbit_sim.study.environment import code_digest, hardware_name
 from lowbit_sim.study.resolve import resolved
 from lowbit_sim.study.results import ArmResult, SeedResult, StudyResult
 from lowbit_sim.study.run_files import study_digest
 from lowbit_sim.study.run_folder import RunFolder, create_run_folder
-from lowbit_sim.study.selection import selected
+from lowbit_sim.study.selection import not_available, selected
 from lowbit_sim.training.checkpoint import Checkpoint
 from lowbit_sim.training.device import CPU
 from lowbit_sim.training.loop import train
 from lowbit_sim.training.metrics import EpochMetrics
+from lowbit_sim.training.usage import measured_how
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +89,9 @@ def run_study(
         resume: The run folder to go on in, in place of one found in `out`.
         tell: Told in a sentence what is continued, or why it can't be.
         arms: Names of the arms to run; all, if left out. Of the others the runs that ended before are in the result.
-            The status is "partial" while arms of the study are missing, and the study goes on with them later.
+            The status is "partial" while arms of the study are missing, and the study goes on with them later. Native
+            arms that the machine has no units for are left out where they are not asked for by name, and the result
+            says why.
         device: What to train on, as `training.device.find_device` gives it.
         time_limit_s: Stop at the end of the first epoch after so many seconds; the outcome says so.
 
@@ -100,11 +103,14 @@ def run_study(
     tell, started = tell or (lambda text: None), time.monotonic()
     study = resolved(study)
     chosen = selected(study, arms, device)
+    unavailable = {} if arms is not None else not_available(study, device)
+    for name, why in unavailable.items():
+        tell(f"arm {name!r} is not available here: {why}")
     data = load(study.data.name, data_root, limit=study.data.limit, test_limit=study.data.test_limit)
     folder = _found(study, data, device, out, fresh, resume, tell)
     there = _with_ended_runs(study, folder) if folder is not None else ()
     numbers = tuple(i for i, _ in enumerate(study.arms) if i in chosen or i in there)
-    result = _unrun(study, data, numbers)
+    result = _unrun(study, data, numbers, unavailable, device)
     run = _StudyRun(
         study=study,
         digest=study_digest(study),
@@ -148,8 +154,15 @@ def _with_ended_runs(study: Study, folder: RunFolder) -> tuple[int, ...]:
     )
 
 
-def _unrun(study: Study, data: Dataset, numbers: Sequence[int]) -> StudyResult:
+def _unrun(
+    study: Study,
+    data: Dataset,
+    numbers: Sequence[int],
+    unavailable: Mapping[str, str],
+    device: torch.device,
+) -> StudyResult:
     """The result before the first run; of the arms with these numbers alone."""
+    missing = [arm.name for i, arm in enumerate(study.arms) if i not in numbers]
     profiles = [hw_models.load(name) for name in study.profiles]
     return StudyResult(
         title=study.title,
@@ -162,7 +175,10 @@ def _unrun(study: Study, data: Dataset, numbers: Sequence[int]) -> StudyResult:
         seeds=study.seeds,
         status="running",
         arms=tuple(priced_arm(study, study.arms[i], data, profiles) for i in numbers),
-        left_out=tuple(arm.name for i, arm in enumerate(study.arms) if i not in numbers),
+        left_out=tuple(name for name in missing if name not in unavailable),
+        unavailable={name: why for name, why in unavailable.items() if name in missing},
+        hardware=hardware_name(device),
+        measured_how=measured_how(device),
     )
 
 
@@ -216,7 +232,7 @@ class _StudyRun:
         return Outcome(result=result, folder=folder.path, out_of_time=out_of_time)
 
     def _is_whole(self, result: StudyResult) -> bool:
-        """Whether every arm of the study has every run."""
+        """Whether every arm of the study that the machine has the units for has every run."""
         return not result.left_out and all(len(arm.runs) == len(self.study.seeds) for arm in result.arms)
 
     def _ended(self, index: int, seed: int) -> SeedResult | None:
@@ -246,7 +262,7 @@ class _StudyRun:
             self.notify(Progress(arm=arm.name, seed=seed, metrics=metrics))
 
         training = train(
-            build_arm(study, arm, data, seed).to(self.device),
+            trained_arm(study, arm, data, seed).to(self.device),
             data.train,
             data.test,
             settings(study, arm, seed),

@@ -36,14 +36,12 @@ from lowbit_sim.study.records import plain, write_json, write_text
 from lowbit_sim.study.results import SeedResult, StudyResult, to_dict
 from lowbit_sim.study.run_files import STUDY_FILE, run_files
 from lowbit_sim.training.device import CPU
-from lowbit_sim.training.metrics import EpochMetrics, TrainingResult
-from lowbit_sim.training.run_state import load_progress_state, progress_state
-from lowbit_sim.training.state_file import StateFileError, read_state, write_state
+from lowbit_sim.training.ended_run import read_ended, write_ended
+from lowbit_sim.training.metrics import EpochMetrics
+from lowbit_sim.training.state_file import StateFileError
 
 #: Changes whenever a folder of before can't be continued any more.
 LAYOUT = 2
-
-_FINISHED = "lowbit-sim finished run 1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,28 +129,17 @@ class RunFolder:
 
     def write_finished(self, arm: int, run: SeedResult) -> None:
         """Keep all of a run that ended, by the arm's number in the study."""
-        training = run.training
-        progress = progress_state(training.epochs, training.step_seconds)
-        state = {"status": training.status, "reason": training.reason, **progress}
-        write_state(self._finished_path(arm, run.seed), state, kind=_FINISHED)
+        write_ended(self._finished_path(arm, run.seed), run.training)
 
     def finished(self, arm: int, seed: int, tell: Callable[[str], None]) -> SeedResult | None:
         """A run that ended; None where it did not, or where its file is damaged, of which `tell` is told."""
         try:
-            state = read_state(self._finished_path(arm, seed), kind=_FINISHED)
+            return SeedResult(seed=seed, training=read_ended(self._finished_path(arm, seed)))
         except FileNotFoundError:
             return None
         except StateFileError as error:
             tell(f"{error}: the run is run again")
             return None
-        epochs, step_seconds = load_progress_state(state)
-        training = TrainingResult(
-            status=state["status"],
-            reason=state["reason"],
-            epochs=tuple(epochs),
-            step_seconds=tuple(step_seconds),
-        )
-        return SeedResult(seed=seed, training=training)
 
     def remove_checkpoints(self) -> None:
         """Delete what only a continuation needs."""

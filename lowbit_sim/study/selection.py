@@ -8,6 +8,7 @@ import torch
 
 from lowbit_sim.numerics.suggest import unknown
 from lowbit_sim.quant.quantizer import missing_kernel
+from lowbit_sim.study import native_arms
 from lowbit_sim.study.config import ArmTable, Study
 from lowbit_sim.study.errors import StudyError
 from lowbit_sim.study.recipes import RecipeTable
@@ -22,7 +23,7 @@ def selected(study: Study, names: Sequence[str] | None, device: torch.device) ->
 
     Args:
         study: The study.
-        names: The arms asked for; None for all.
+        names: The arms asked for; None for all, but for native ones that the machine has no units for.
         device: What they are to train on.
 
     Raises:
@@ -33,7 +34,12 @@ def selected(study: Study, names: Sequence[str] | None, device: torch.device) ->
     for name in names or ():
         if name not in known:
             raise StudyError(unknown("arm", name, known))
-    chosen = tuple(i for i, name in enumerate(known) if names is None or name in names)
+    missing = {} if names is not None else not_available(study, device)
+    if len(missing) == len(known):
+        missing = {}  # there is nothing else to run, so that the reason is an error
+    chosen = tuple(
+        i for i, name in enumerate(known) if (names is None or name in names) and name not in missing
+    )
     refused = {known[i]: why for i in chosen if (why := refusal(study.arms[i], device)) is not None}
     if refused:
         able = [arm.name for arm in study.arms if refusal(arm, device) is None]
@@ -45,8 +51,16 @@ def selected(study: Study, names: Sequence[str] | None, device: torch.device) ->
     return chosen
 
 
+def not_available(study: Study, device: torch.device) -> dict[str, str]:
+    """The native arms for which a device has no units, by name, and why."""
+    reasons = {arm.name: native_arms.not_available(arm.native, device) for arm in study.arms}
+    return {name: why for name, why in reasons.items() if why is not None}
+
+
 def refusal(arm: ArmTable, device: torch.device) -> str | None:
     """Why an arm can't train on a device, or None: whatever is emulated quantises there."""
+    if (why := native_arms.not_available(arm.native, device)) is not None:
+        return why
     return missing_kernel(device) if _quantises(arm) else None
 
 

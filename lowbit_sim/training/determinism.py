@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from contextlib import contextmanager, nullcontext
 
 import torch
 import torch.utils.deterministic
 
 
 @contextmanager
-def deterministic(seed: int, device: torch.device | None = None) -> Iterator[None]:
+def deterministic(seed: int, device: torch.device | None = None, *, tf32: bool = False) -> Iterator[None]:
     """Deterministic algorithms only, and a global generator seeded for what draws from it (dropout).
 
-    On a CUDA device float32 is float32 (no TF32 in convolutions, which is torch's default), cuDNN chooses its
-    algorithms without timing them, and where torch has no deterministic algorithm it warns in place of refusing.
+    On a CUDA device float32 is float32 (no TF32 in convolutions, which is torch's default) unless `tf32` is asked
+    for, which then multiplies in products and convolutions; cuDNN chooses its algorithms without timing them, and
+    where torch has no deterministic algorithm it warns in place of refusing.
 
     The caller's settings and generator state are restored at the end.
     """
@@ -23,7 +23,7 @@ def deterministic(seed: int, device: torch.device | None = None) -> Iterator[Non
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # pyright: ignore[reportAttributeAccessIssue]
     on_cuda = device is not None and device.type == "cuda"
-    with torch.random.fork_rng(), _exact_float32() if on_cuda else nullcontext():
+    with torch.random.fork_rng(), _float32_products(tf32) if on_cuda else nullcontext():
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(True, warn_only=on_cuda)
         # Filling every torch.empty costs time and changes no result of code that writes what it reads.
@@ -35,6 +35,13 @@ def deterministic(seed: int, device: torch.device | None = None) -> Iterator[Non
             torch.utils.deterministic.fill_uninitialized_memory = fill  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _exact_float32() -> AbstractContextManager[Any]:
-    """cuDNN without TF32 and without the choice of an algorithm by its speed."""
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+@contextmanager
+def _float32_products(tf32: bool) -> Iterator[None]:
+    """cuBLAS and cuDNN with or without TF32, and without the choice of an algorithm by its speed."""
+    precision = torch.get_float32_matmul_precision()
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32):
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(precision)

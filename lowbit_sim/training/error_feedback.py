@@ -117,7 +117,10 @@ class ErrorFeedback:
     def _quantized(self, name: str, gradient: Tensor, stream: Stream) -> Tensor:
         residual = self._residuals.get(name)
         # Gradients without data, of a step that is only traced, leave the residuals as they are.
-        total = gradient.clone() if residual is None or gradient.is_meta else gradient + residual
+        if residual is None or gradient.is_meta:
+            total = gradient.clone()
+        else:
+            total = gradient + residual.to(gradient.device)  # a checkpoint's residuals come back on the CPU
         try:
             applied = self.quantizer(total, stream=stream).dequantize()
         except NotANumberError as error:

@@ -25,6 +25,7 @@ from lowbit_sim.training.checkpoint import Checkpoint
 from lowbit_sim.training.determinism import deterministic
 from lowbit_sim.training.device import device_name, device_of
 from lowbit_sim.training.examples import Examples, in_order, shuffled
+from lowbit_sim.training.loss_scaling import LossScaling
 from lowbit_sim.training.metrics import EpochMetrics, TrainingResult
 from lowbit_sim.training.recipe import Recipe, Step, compose
 from lowbit_sim.training.run_state import (
@@ -34,6 +35,8 @@ from lowbit_sim.training.run_state import (
     progress_state,
 )
 from lowbit_sim.training.settings import TrainingSettings, build_optimizer, learning_rate
+from lowbit_sim.training.step_clock import step_clock
+from lowbit_sim.training.usage import UsageMeter
 
 #: Examples in a batch of an evaluation, where no step depends on the batch.
 EVALUATION_BATCH = 256
@@ -72,7 +75,7 @@ def train(
     """
     run = _Run(model, train_set, test_set, settings, recipes)
     status, reason = "completed", ""
-    with deterministic(settings.seed, run.device):
+    with deterministic(settings.seed, run.device, tf32=settings.tf32):
         if checkpoint is not None:
             run.resume(checkpoint)
         try:
@@ -86,6 +89,7 @@ def train(
             status, reason = "diverged", f"epoch {len(run.epochs)}: {error}"
         finally:
             run.recipe.abandon_step()
+            run.step_seconds += run.clock.taken()
     return TrainingResult(
         status=status, reason=reason, epochs=tuple(run.epochs), step_seconds=tuple(run.step_seconds)
     )
@@ -129,7 +133,10 @@ class _Run:
         self.recipe = compose(recipes)
         self.optimizer = build_optimizer(model, settings)
         self.order = torch.Generator().manual_seed(settings.seed)
+        self.scaling = LossScaling(self.device) if settings.autocast == "fp16" else None
+        self.clock, self.usage = step_clock(self.device), UsageMeter(self.device)
         self.steps = settings.steps(len(train_set))
+        self.steps_taken = 0
         self.epochs: list[EpochMetrics] = []
         self.step_seconds: list[float] = []
         # A model that is in training mode may hold modules that were frozen in evaluation mode.
@@ -138,7 +145,7 @@ class _Run:
 
     def save(self, checkpoint: Checkpoint) -> None:
         state = {
-            "learning": learning_state(self.model, self.optimizer, self.recipe, self.order),
+            "learning": learning_state(self.model, self.optimizer, self.recipe, self.order, self.scaling),
             "progress": progress_state(self.epochs, self.step_seconds),
         }
         checkpoint.save(state, self._identity(checkpoint))
@@ -146,8 +153,10 @@ class _Run:
     def resume(self, checkpoint: Checkpoint) -> None:
         state = checkpoint.load(self._identity(checkpoint))
         if state is not None:
-            load_learning_state(state["learning"], self.model, self.optimizer, self.recipe, self.order)
+            owners = (self.model, self.optimizer, self.recipe, self.order, self.scaling)
+            load_learning_state(state["learning"], *owners)
             self.epochs, self.step_seconds = load_progress_state(state["progress"])
+            self.steps_taken = len(self.step_seconds)
         checkpoint.on_resume(len(self.epochs))
 
     def _identity(self, checkpoint: Checkpoint) -> dict[str, str]:
@@ -166,8 +175,10 @@ class _Run:
         loss, correct, rate = 0.0, 0, 0.0
         additions, overflows = 0, None
         reset_counts(self.model)
+        before = self.steps_taken
+        self.usage.start()
         for number, batch in enumerate(shuffled(self.train_set, self.settings.batch_size, self.order)):
-            rate = learning_rate(self.settings, len(self.step_seconds), self.steps)
+            rate = learning_rate(self.settings, self.steps_taken, self.steps)
             # One step of each epoch is enough to see how often the accumulators overflow.
             with record() if number == 0 else nullcontext() as trace:
                 batch_loss, batch_correct = self._step(epoch, rate, batch.to(self.device))
@@ -175,6 +186,8 @@ class _Run:
                 additions, overflows = _overflow_counts(trace)
             loss += batch_loss * len(batch)
             correct += batch_correct
+        used = self.usage.stop()
+        self.step_seconds += self.clock.taken()
         gemms = tuple(gemm_counts(self.model))
         test_loss, test_accuracy = evaluate(self.model, self.test_set, autocast=self.settings.autocast)
         if not math.isfinite(test_loss):
@@ -190,15 +203,21 @@ class _Run:
             overflows=overflows,
             operands=operand_counts(gemms),
             gemms=gemms,
-            measurements=self.recipe.measurements(),
+            measurements={
+                **self.recipe.measurements(),
+                **(self.scaling.measurements() if self.scaling else {}),
+            },
             seconds=time.perf_counter() - start,
+            steps=self.steps_taken - before,
+            energy_j=used.energy_j,
+            peak_memory_bytes=used.peak_memory_bytes,
         )
 
     def _step(self, epoch: int, rate: float, batch: Examples) -> tuple[float, int]:
         """One step; its mean loss and how many examples the model had right before it."""
-        start = time.perf_counter()
+        self.clock.start()
         step = Step(
-            index=len(self.step_seconds),
+            index=self.steps_taken,
             epoch=epoch,
             model=self.model,
             optimizer=self.optimizer,
@@ -213,11 +232,24 @@ class _Run:
             part_loss, part_correct = self._gradients(step, part)
             loss += part_loss * (len(part) / len(batch))
             correct += part_correct
-        self.recipe.on_gradients(step)
-        self.optimizer.step()
-        self.recipe.after_step(step)
-        self.step_seconds.append(time.perf_counter() - start)
+        self._update(step)
+        self.clock.stop()
+        self.steps_taken += 1
         return loss, correct
+
+    def _update(self, step: Step) -> None:
+        """Recipes and the optimiser; where a scaled loss gave a gradient that is not finite, neither acts."""
+        scaling = self.scaling
+        if scaling is not None and not scaling.unscale(self.optimizer):
+            self.recipe.abandon_step()
+            scaling.update(self.optimizer)
+            return
+        self.recipe.on_gradients(step)
+        if scaling is None:
+            self.optimizer.step()
+        else:
+            scaling.update(self.optimizer)
+        self.recipe.after_step(step)
 
     def _gradients(self, step: Step, part: Examples) -> tuple[float, int]:
         """Add a micro-batch's share of the gradient; its mean loss and how many examples were right."""
@@ -227,7 +259,8 @@ class _Run:
             raise _Diverged(f"step {step.index}: the training loss is {float(loss.detach())}")
         # The whole batch at once keeps its bits: no multiplication stands between its loss and its gradient.
         whole = len(part) == len(step.batch)
-        (loss if whole else loss * (len(part) / len(step.batch))).backward()
+        share = loss if whole else loss * (len(part) / len(step.batch))
+        (share if self.scaling is None else self.scaling.scaled(share)).backward()
         return float(loss.detach()), int((logits.detach().argmax(dim=1) == part.targets).sum())
 
 

@@ -28,6 +28,9 @@ class EpochMetrics:
             clipped and how many became zero.
         gemms: What each GEMM of each emulated layer lost in the epoch's steps that counted, the first one among them.
         measurements: What the recipes measured, as of the epoch's end, by "<name of the recipe>.<name>".
+        steps: Training steps of the epoch; 0 in a record of a time before they were counted.
+        energy_j: Energy of the device in the epoch's training steps; None where it is not measured.
+        peak_memory_bytes: The most that the steps' tensors held on the device at once; None where not measured.
     """
 
     epoch: int
@@ -42,6 +45,9 @@ class EpochMetrics:
     operands: OperandCounts = OperandCounts(elements=0)
     gemms: tuple[GemmCounts, ...] = ()
     measurements: Mapping[str, float] = field(default_factory=dict)
+    steps: int = 0
+    energy_j: float | None = None
+    peak_memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +58,7 @@ class TrainingResult:
         status: "completed", or "diverged" where it stopped early.
         reason: Why it stopped early, or "".
         epochs: The metrics of the epochs that ended.
-        step_seconds: Wall-clock time of every step (forward, backward, update), in order.
+        step_seconds: Time of every step (forward, backward, update), in order; see `step_clock`.
     """
 
     status: Status

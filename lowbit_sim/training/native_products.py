@@ -5,8 +5,8 @@ run on tensors without data: forward at once, backward when the gradient of the 
 billed the GEMMs that an emulated one is, an attention its softmax too. A look-up in an embedding is one of them, as
 its gradient is a product with the tokens' one-hot matrix.
 
-A product of bfloat16 tensors is summed in float32; its results leave in bfloat16, a bias and a softmax read and write
-in it.
+A product of bfloat16 or float16 tensors is summed in float32; its results leave in that format, a bias and a softmax
+read and write in it.
 
 A layer's GEMMs have its path; the products of any other module are numbered in the order of its calls, "path#0",
 "path#1". Integer products are not counted.
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -61,7 +62,11 @@ BILLED: dict[str, Product] = {
 #: Of these the functions that multiply nothing.
 LOOK_UPS = BILLED.keys() - PRODUCTS.keys()
 
-_BF16 = Operand(format="bf16", bits=16)
+#: Operands of the formats that autocast casts to.
+_HALVES = {
+    torch.bfloat16: Operand(format="bf16", bits=16),
+    torch.float16: Operand(format="fp16", bits=16),
+}
 
 _NATIVE = FunctionalSpec(OpSpec(output=None, grad_input=None, grad_weight=None))
 
@@ -111,12 +116,13 @@ def _bill_gradients(billed: Tensor, dtype: torch.dtype) -> None:
 
 def _in_format(dtype: torch.dtype) -> AbstractContextManager[None]:
     """Have the events of the block, those of a float32 product, be those of one whose result has this dtype."""
-    return changed(_in_bf16) if dtype == torch.bfloat16 else nullcontext()
+    half = _HALVES.get(dtype)
+    return nullcontext() if half is None else changed(partial(_in_half, half))
 
 
-def _in_bf16(event: Event) -> Event:
+def _in_half(operand: Operand, event: Event) -> Event:
     if isinstance(event, GemmEvent):
-        return replace(event, lhs=_BF16, rhs=_BF16, result_bits=_BF16.bits)
+        return replace(event, lhs=operand, rhs=operand, result_bits=operand.bits)
     halves = {key: getattr(event, key) // 2 for key in ("read_bytes", "write_bytes", "kept_bytes")}
     return replace(event, **halves)
 
@@ -126,7 +132,7 @@ def _shapes_only(value: Any) -> Any:
     if isinstance(value, Tensor):
         needs = value.requires_grad and torch.is_grad_enabled()
         # What is emulated is computed in float32; what is kept of it takes the room of the tensor itself.
-        copy = value.detach().to("meta", torch.float32 if value.dtype == torch.bfloat16 else value.dtype)
+        copy = value.detach().to("meta", torch.float32 if value.dtype in _HALVES else value.dtype)
         stands_for(copy, value)
         return copy.requires_grad_(needs)
     if isinstance(value, dict):

@@ -12,12 +12,17 @@ from torch.optim import Optimizer
 
 from lowbit_sim.nn.state import emulation_state, load_emulation_state
 from lowbit_sim.training.device import device_of
+from lowbit_sim.training.loss_scaling import LossScaling
 from lowbit_sim.training.metrics import EpochMetrics, epoch_metrics
 from lowbit_sim.training.recipe import Stateful
 
 
 def learning_state(
-    model: nn.Module, optimizer: Optimizer, recipe: Stateful, order: torch.Generator
+    model: nn.Module,
+    optimizer: Optimizer,
+    recipe: Stateful,
+    order: torch.Generator,
+    scaling: LossScaling | None = None,
 ) -> dict[str, Any]:
     """Everything that the coming steps depend on.
 
@@ -26,6 +31,7 @@ def learning_state(
         optimizer: Its state_dict.
         recipe: Its state.
         order: The generator that shuffles the examples.
+        scaling: Of the loss, if it is scaled.
     """
     device = device_of(model)
     return {
@@ -33,6 +39,7 @@ def learning_state(
         "emulation": emulation_state(model),
         "optimizer": optimizer.state_dict(),
         "recipes": recipe.state_dict(),
+        "scaling": None if scaling is None else scaling.state_dict(),
         "order": order.get_state(),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
@@ -40,13 +47,20 @@ def learning_state(
 
 
 def load_learning_state(
-    state: dict[str, Any], model: nn.Module, optimizer: Optimizer, recipe: Stateful, order: torch.Generator
+    state: dict[str, Any],
+    model: nn.Module,
+    optimizer: Optimizer,
+    recipe: Stateful,
+    order: torch.Generator,
+    scaling: LossScaling | None = None,
 ) -> None:
     """Put back what `learning_state` gave, into objects that were made as those were, on the model's device."""
     model.load_state_dict(state["model"])
     load_emulation_state(model, state["emulation"])
     optimizer.load_state_dict(state["optimizer"])
     recipe.load_state_dict(state["recipes"])
+    if scaling is not None:
+        scaling.load_state_dict(state["scaling"])
     order.set_state(state["order"])
     torch.set_rng_state(state["torch"])
     if state["cuda"] is not None:

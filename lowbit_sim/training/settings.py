@@ -38,8 +38,9 @@ class TrainingSettings:
         seed: Seed of the order of the examples, of torch's generator during the run, and of the random bits of a
             low-precision update.
         update: The formats of the weight update; None for torch's own in float32.
-        autocast: "bf16" for forward passes under `torch.autocast`, in which products are in bfloat16 and weights stay
-            in float32; None for all in the tensors' own format.
+        autocast: "bf16" or "fp16" for forward passes under `torch.autocast`, in which products are in that format and
+            weights stay in float32, with "fp16" also for a scaled loss; None for all in the tensors' own format.
+        tf32: Whether float32 products of a CUDA device are those of TF32.
 
     Raises:
         ValueError: A value outside its range.
@@ -55,6 +56,7 @@ class TrainingSettings:
     seed: int = 0
     update: UpdateSpec | None = None
     autocast: Autocast | None = None
+    tf32: bool = False
 
     def __post_init__(self) -> None:
         lowest = {"epochs": 1, "batch_size": 1, "weight_decay": 0, "accumulation": 1, "seed": 0}

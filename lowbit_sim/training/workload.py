@@ -55,7 +55,8 @@ def trace_training_step(
         recipes: Training algorithms, which act on the step as in training; copies of them do. The step that is
             recorded then is the second of two, so that what they keep from step to step is there.
         accumulation: Micro-batches that the batch is divided into, in equal parts but for the last.
-        autocast: "bf16" for products in bfloat16, as in `TrainingSettings`; not on the meta device.
+        autocast: "bf16" or "fp16" for products in that format, as in `TrainingSettings`, with "fp16" also for the
+            pass that unscales the gradients; not on the meta device.
 
     Returns:
         The step's events: forward, loss, backward, update, and what the recipes bill themselves.
@@ -136,6 +137,8 @@ class _TracedStep:
             else:
                 _bill_additions(self.model)
         last = len(trace.events)
+        if self.autocast == "fp16":
+            emit(_unscaling_event(self.optimizer))
         if step is not None:
             self.recipe.on_gradients(step)
         self.optimizer.step()
@@ -193,6 +196,19 @@ def _loss_event(logits: Tensor, *, read: int, write: int, kept: int = 0) -> Vect
         read_bytes=read * memory_bytes(logits),
         write_bytes=write * logits.numel() * logits.element_size(),
         kept_bytes=kept,
+    )
+
+
+def _unscaling_event(optimizer: Optimizer) -> VectorEvent:
+    """The pass that divides every gradient by the loss's scale and looks for inf and NaN."""
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    size = sum(g.numel() * g.element_size() for g in gradients)
+    return VectorEvent(
+        kind="optimizer_update",
+        elements=sum(g.numel() for g in gradients),
+        read_bytes=size,
+        write_bytes=size,
+        role="update",
     )
 
 

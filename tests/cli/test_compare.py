@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lowbit_sim.study import run as run_module
+from lowbit_sim.study import selection
 from lowbit_sim.study.load_study import study_toml
 from lowbit_sim.study.run import Progress
 from tests.cli.commands import invoke, run_main, words
@@ -143,7 +144,10 @@ def test_a_device_that_is_not_there_is_an_error_before_anything_runs(
     assert not (tmp_path / "runs").exists()
 
 
-def test_emulated_arms_are_refused_on_cuda(study_file, tmp_path, monkeypatch, capsys):
+def test_emulated_arms_are_refused_on_a_cuda_device_without_kernels(
+    study_file, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(selection, "missing_kernel", lambda device: "there is no kernel")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

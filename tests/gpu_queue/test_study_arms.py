@@ -10,6 +10,7 @@ from benchmarks.gpu import study_arms
 from benchmarks.gpu.plain_arm import run_plainly
 from benchmarks.gpu.study_arms import is_plain, run_arm, tasks
 from benchmarks.gpu.task import ROOT, Record
+from lowbit_sim.study import selection
 from lowbit_sim.study.load_study import load_study
 from lowbit_sim.study.recorded import study_result
 from lowbit_sim.study.run import run_study
@@ -47,7 +48,10 @@ def test_every_arm_is_a_task_and_native_ones_come_first(tmp_path):
     assert all(task.in_pieces for task in found)
 
 
-def test_an_emulated_arm_is_not_available_and_says_why(tmp_path):
+def test_an_emulated_arm_is_not_available_without_kernels_and_says_why(tmp_path, monkeypatch):
+    why = "there is no quantisation kernel for device cuda"
+    monkeypatch.setattr(selection, "missing_kernel", lambda device: why)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     *native, emulated = tasks([study_file(tmp_path)])
     assert [task.why_not() for task in native] == [None, None]
     assert emulated.why_not() == "not available: there is no quantisation kernel for device cuda"
@@ -65,13 +69,34 @@ def test_the_queue_holds_both_native_arms_of_both_studies():
 
 
 @pytest.mark.parametrize("name", study_arms.STUDIES)
-def test_arms_are_plain_where_the_study_says_that_they_run_on_cuda(name):
+def test_arms_are_plain_where_the_study_says_that_they_run_without_kernels(name, monkeypatch):
     import tomllib
 
     path = study_arms.EXPERIMENTS / name
     plain = [arm["name"] for arm in tomllib.loads(path.read_text())["arms"] if is_plain(arm)]
     arms = load_study(path).arms
+    monkeypatch.setattr(selection, "missing_kernel", lambda device: "none")
     assert plain == [arm.name for arm in arms if refusal(arm, torch.device("cuda")) is None]
+
+
+def test_short_studies_take_turns_in_the_order_of_their_arms():
+    names = [task.name for task in study_arms.TASKS]
+    assert names[:4] == [
+        "one_h200_vgg16-fp32",
+        "one_h200_resnet20-fp32",
+        "one_h200_vgg16-bf16",
+        "one_h200_resnet20-bf16",
+    ]
+    assert len(names) == len(set(names))
+    first_long = names.index("metagrad_resnet20_cifar10-fp32")
+    assert all(name.startswith("one_h200") for name in names[:first_long])
+
+
+@pytest.mark.parametrize("name", study_arms.SHORT)
+def test_short_studies_load_and_hold_equal_rules_in_every_layerwise_arm(name):
+    arms = load_study(study_arms.EXPERIMENTS / name).arms
+    assert {arm.native for arm in arms} == {True, False, "bf16", "fp16", "tf32", "int8"}
+    assert len({tuple(rule.path for rule in arm.rules) for arm in arms if arm.rules}) == 1
 
 
 @pytest.mark.parametrize("arm", ["fp32", "bf16 / native"])

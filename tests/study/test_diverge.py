@@ -42,8 +42,8 @@ def test_backends_agree(backend) -> None:
 def test_a_broken_backend_is_caught_at_the_first_sum(monkeypatch) -> None:
     run = numba_cpu.run
 
-    def off_by_one(mac, a, b):
-        result = run(mac, a, b)
+    def off_by_one(mac, a, b, **options):
+        result = run(mac, a, b, **options)
         result.values[1, 2] += 1
         return result
 

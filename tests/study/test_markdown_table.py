@@ -73,7 +73,9 @@ def test_machines_and_measurements():
 
 
 def test_a_measurement_after_each_epoch():
-    study = result(native_arm((run(0),)), arm("INT8", (measured_run(0, [0.5, 1.0]), measured_run(1, [0.5, 2.0]))))
+    study = result(
+        native_arm((run(0),)), arm("INT8", (measured_run(0, [0.5, 1.0]), measured_run(1, [0.5, 2.0])))
+    )
     head, _, first, second = rows(markdown_table(study, ["trajectory:metagrad.gain"]))
     assert head == ["arm", "metagrad.gain after each epoch"]
     assert (first[1], second[1]) == ("-", "0.5, 1.5")

@@ -194,7 +194,7 @@ def test_a_run_that_diverged_in_its_first_epoch_has_no_overflow_share_for_that_r
 
 def test_an_arm_whose_gemms_are_all_native_counted_nothing():
     text = rendered(result(native_arm((run(),)), arm("INT8", (run(additions=0, overflows=0),))))
-    assert "no GEMM ran on an integer accumulator" in text
+    assert "no GEMM ran on an emulated integer accumulator" in text
 
 
 def test_the_caption_says_where_overflows_are_counted(four_arms):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lowbit_sim.study import environment as environment_module
+from lowbit_sim.study import selection
 from lowbit_sim.study.environment import deciding
 from lowbit_sim.study.errors import StudyError
 from lowbit_sim.study.recorded import study_result
@@ -38,14 +39,20 @@ ARM_TABLES: list[tuple[dict[str, Any], bool]] = [
 ]
 
 
+@pytest.fixture
+def no_kernels(monkeypatch):
+    """A CUDA device without quantisation kernels, as where Triton is missing."""
+    monkeypatch.setattr(selection, "missing_kernel", lambda device: WHY if device.type == "cuda" else None)
+
+
 @pytest.mark.parametrize(("table", "can"), ARM_TABLES, ids=[str(i) for i in range(len(ARM_TABLES))])
-def test_only_arms_that_quantise_nothing_run_where_there_are_no_kernels(table, can):
+def test_only_arms_that_quantise_nothing_run_where_there_are_no_kernels(table, can, no_kernels):
     [arm] = study(arms=[{"name": "subject", **table}]).arms
     assert refusal(arm, CUDA) == (None if can else WHY)
     assert refusal(arm, CPU) is None
 
 
-def test_arms_are_selected_by_name_in_the_studys_order():
+def test_arms_are_selected_by_name_in_the_studys_order(no_kernels):
     subject = study()
     assert selected(subject, None, CPU) == (0, 1)
     assert selected(subject, ["int8"], CPU) == (1,)
@@ -58,7 +65,12 @@ def test_an_unknown_arm_names_the_known_ones():
         selected(study(), ["fp23"], CPU)
 
 
-def test_a_refusal_has_the_reason_and_the_arms_that_can_run():
+def test_where_there_are_kernels_every_arm_runs(monkeypatch):
+    monkeypatch.setattr(selection, "missing_kernel", lambda device: None)
+    assert selected(study(), None, CUDA) == (0, 1)
+
+
+def test_a_refusal_has_the_reason_and_the_arms_that_can_run(no_kernels):
     with pytest.raises(
         ArmRefusedError, match=rf"arm 'int8' can't run on cuda: {WHY}; those that can are 'fp32'"
     ):
@@ -67,7 +79,7 @@ def test_a_refusal_has_the_reason_and_the_arms_that_can_run():
         selected(study(arms=[ARMS[1]]), None, CUDA)
 
 
-def test_refused_arms_are_an_error_before_any_folder(tmp_path):
+def test_refused_arms_are_an_error_before_any_folder(tmp_path, no_kernels):
     with pytest.raises(ArmRefusedError):
         run_study(study(), out=tmp_path, device=CUDA)
     assert not list(tmp_path.iterdir())

@@ -37,3 +37,20 @@ def test_on_cuda_convolutions_are_in_float32_and_only_warn_of_what_is_not_determ
     with deterministic(0, torch.device("cpu")):
         assert torch._C._get_cudnn_allow_tf32() == tf32
         assert not torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+@pytest.mark.parametrize(("tf32", "precision"), [(False, "highest"), (True, "high")])
+def test_float32_products_of_a_cuda_device_are_tf32_s_if_asked_for(tf32, precision):
+    cuda, before = torch.device("cuda"), torch.get_float32_matmul_precision()
+    known = torch.backends.cudnn.allow_tf32
+    with deterministic(0, cuda, tf32=tf32):
+        assert torch.get_float32_matmul_precision() == precision
+        assert torch.backends.cudnn.allow_tf32 is tf32
+    assert torch.get_float32_matmul_precision() == before
+    assert torch.backends.cudnn.allow_tf32 is known
+
+
+def test_on_the_cpu_the_precision_of_products_is_left_alone():
+    before = torch.get_float32_matmul_precision()
+    with deterministic(0, torch.device("cpu"), tf32=True):
+        assert torch.get_float32_matmul_precision() == before

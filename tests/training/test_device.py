@@ -1,3 +1,5 @@
+from importlib.util import find_spec
+
 import pytest
 import torch
 from torch import nn
@@ -131,10 +133,13 @@ def test_what_is_raised_on_saving_ends_the_run_with_the_epoch_on_the_disk(tmp_pa
     assert all(torch.equal(a, b) for a, b in zip(subject.parameters(), whole.parameters(), strict=True))
 
 
-def test_quantisers_have_kernels_for_the_cpu_and_shapes_for_meta():
+def test_quantisers_have_kernels_for_the_cpu_and_for_cuda_and_shapes_for_meta():
     assert missing_kernel(CPU) is None
     assert missing_kernel(META) is None
-    assert missing_kernel(torch.device("cuda", 0)) == "there is no quantisation kernel for device cuda:0"
+    assert missing_kernel(torch.device("mps")) == "there is no quantisation kernel for device mps"
+    without = None if find_spec("triton") else "Triton is not installed (pip install lowbit-sim[gpu])"
+    expected = without and f"there is no quantisation kernel for device cuda:0: {without}"
+    assert missing_kernel(torch.device("cuda", 0)) == expected
 
 
 @pytest.mark.gpu

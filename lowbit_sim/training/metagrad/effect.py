@@ -49,7 +49,8 @@ class Effect:
         values = torch.stack((dot / size, dot / (size.sqrt() * after.sqrt())))
         # A gradient of zeros has neither; it must not hide the other steps'.
         values = torch.where(size > 0, values, torch.ones_like(values))
-        self.sums = values if self.sums is None else self.sums + values
+        # Sums of a checkpoint come back on the CPU.
+        self.sums = values if self.sums is None else self.sums.to(values.device) + values
         self.steps += 1
 
     def updated(self, norm: float) -> None:
