@@ -41,6 +41,11 @@ $(VENV)/.installed-docs: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[docs]'
 	@touch $(VENV)/.installed $@
 
+# Other people's implementations, which only the benchmarks run. One that can't be installed is a row that says so.
+$(VENV)/.installed-bench: pyproject.toml constraints.txt $(VENV)/.installed-dev
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[bench]' && touch $@ \
+		|| echo "Not all peers could be installed: the table will say which are missing."
+
 install: $(VENV)/.installed
 
 install-dev: $(VENV)/.installed-dev
@@ -73,9 +78,12 @@ test-all: install-dev
 mutate: install-dev
 	$(BIN)/python tools/mutate.py
 
-bench: install-dev
-	$(BIN)/pytest benchmarks -q --benchmark-only --benchmark-quiet --benchmark-json=.benchmarks/latest.json
-	$(BIN)/python benchmarks/summarize.py .benchmarks/latest.json experiments/records/benchmark_cpu.json
+# In one process, so that what is compared runs side by side; on an otherwise idle machine.
+bench: $(VENV)/.installed-bench
+	$(BIN)/python -m pytest benchmarks -q --benchmark-only --benchmark-quiet \
+		--benchmark-json=.benchmarks/latest.json; status=$$?; \
+	$(BIN)/python -m benchmarks.summarize .benchmarks/latest.json experiments/records/benchmark_cpu.json \
+		--update docs/performance.md && exit $$status
 
 # GPU machines bring their own torch, so nothing is installed: any Python that can import the dependencies will do.
 gpu:

@@ -2,8 +2,8 @@
 
 Two networks, batch 64: the small CNN of the digits studies and ResNet-20 on 32x32 images. INT4 in all three GEMMs,
 gradients rounded stochastically, SGD with momentum. LSTMFC, which keeps 40 numbers for each weight and takes them
-through two GEMMs, misses the bound of 1.5 on the small net (`experiments/records/benchmark_metagrad.json`): its ratio
-is printed, not bounded. `-s` shows the ratios and the memory.
+through two GEMMs, misses the bound of 1.5 on the small net (`experiments/records/benchmark_metagrad.json`): the table
+says so, the test of processor time prints its ratio and does not bound it. `-s` shows the ratios and the memory.
 """
 
 import time
@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 
 import lowbit_sim as lb
+from benchmarks.race import Contender, race
+from benchmarks.targets import at_most_time
 from lowbit_sim.study.models import build
 from lowbit_sim.training.examples import Examples
 from lowbit_sim.training.recipe import Step
-
-pytestmark = pytest.mark.benchmark(group="training step with MetaGrad, batch 64", min_rounds=5)
 
 BATCH = 64
 INT4 = lb.OpSpec.uniform(lb.INT4, gradient_rounding=lb.Rounding("stochastic", random_bits=8))
@@ -66,16 +66,23 @@ def make_step(net: str, hypernetwork: str):
     return run, recipe
 
 
-@pytest.mark.parametrize("hypernetwork", HYPERNETWORKS)
+@pytest.mark.parametrize("hypernetwork", [name for name in HYPERNETWORKS if name != "none"])
 @pytest.mark.parametrize("net", NETS)
 def test_training_step(benchmark, net, hypernetwork):
     run, recipe = make_step(net, hypernetwork)
     losses = [run() for _ in range(4)]
     assert losses[-1] < losses[0]
-    if recipe is not None:
-        assert recipe.measurements()["phi_gradient_norm"] > 0
-        benchmark.extra_info["kept_bytes"] = sum(recipe.memory_bytes().values())
-    benchmark(run)
+    assert recipe is not None
+    assert recipe.measurements()["phi_gradient_norm"] > 0
+    benchmark.extra_info["kept_bytes"] = sum(recipe.memory_bytes().values())
+    race(
+        benchmark,
+        Contender(name=hypernetwork, run=run, ours=True),
+        against=Contender(name="plain INT4 step", run=make_step(net, "none")[0]),
+        work="INT4 training step with MetaGrad, batch 64",
+        case=net,
+        targets=[at_most_time(1.5, "plain INT4 step")],
+    )
 
 
 def measured(net: str) -> tuple[float, dict[str, float], dict[str, float]]:

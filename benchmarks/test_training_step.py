@@ -1,6 +1,6 @@
-"""One training step of a small VGG on 32x32 images, batch 64: native against emulated.
+"""One training step on 32x32 images, batch 64: native against emulated.
 
-conv 64-64-pool-128-128-pool-256-256-pool with batch-norm, then one linear layer.
+A small VGG (conv 64-64-pool-128-128-pool-256-256-pool with batch-norm, then one linear layer) and ResNet-20.
 """
 
 import contextlib
@@ -12,10 +12,13 @@ import torch.nn.functional as F
 from torch import nn
 
 import lowbit_sim as lb
-
-pytestmark = pytest.mark.benchmark(group="training step, small VGG, batch 64", min_rounds=5)
+from benchmarks.race import Contender, race
+from benchmarks.targets import at_most_time
+from lowbit_sim.study.models import build
 
 BATCH = 64
+NATIVE = "native float32"
+WORK = f"training step, batch {BATCH}: {{}}"
 
 
 def vgg_small() -> nn.Sequential:
@@ -29,13 +32,23 @@ def vgg_small() -> nn.Sequential:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(256 * 4 * 4, 10))
 
 
-def make_step(spec: lb.OpSpec | None, autocast: bool = False):
+MODELS = {"small VGG": vgg_small, "ResNet-20": lambda: build("resnet20", 3, 10, 32, width=16)}
+
+
+def make_step(model_name: str, arm: str = NATIVE, autocast: bool = False):
     torch.manual_seed(0)
-    model = vgg_small()
-    if spec is not None:
-        lb.convert(model, [lb.Rule("*", spec)])
+    return step_of(convert(MODELS[model_name](), arm), autocast=autocast)
+
+
+def convert(model: nn.Module, arm: str) -> nn.Module:
+    """The model under an arm; native float32 stays as it is."""
+    return model if arm == NATIVE else lb.convert(model, [lb.Rule("*", ARMS[arm])])
+
+
+def step_of(model: nn.Module, *, autocast: bool = False, batch: int = BATCH):
+    """A training step on random images."""
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
-    x, y = torch.randn(BATCH, 3, 32, 32), torch.randint(0, 10, (BATCH,))
+    x, y = torch.randn(batch, 3, 32, 32), torch.randint(0, 10, (batch,))
 
     def step() -> float:
         optimizer.zero_grad()
@@ -49,24 +62,38 @@ def make_step(spec: lb.OpSpec | None, autocast: bool = False):
 
 
 STOCHASTIC = lb.Rounding("stochastic", random_bits=8)
-ARMS: dict[str, tuple[lb.OpSpec | None, bool]] = {
-    "native float32": (None, False),
-    "native bfloat16 autocast": (None, True),
-    "int8, 32-bit": (lb.OpSpec.uniform(lb.INT8), False),
-    "int4, stochastic gradients": (lb.OpSpec.uniform(lb.INT4, gradient_rounding=STOCHASTIC), False),
-    "int8, 16-bit saturating": (
-        lb.OpSpec.uniform(lb.INT8, mac=lb.MacUnit(accumulator_bits=16, overflow="saturate")),
-        False,
-    ),
+SATURATING = lb.MacUnit(accumulator_bits=16, overflow="saturate")
+ARMS: dict[str, lb.OpSpec] = {
+    "INT8": lb.OpSpec.uniform(lb.INT8),
+    "INT4, stochastic gradients": lb.OpSpec.uniform(lb.INT4, gradient_rounding=STOCHASTIC),
+    "INT8, 16-bit saturating": lb.OpSpec.uniform(lb.INT8, mac=SATURATING),
 }
 
 
+def beside_native(benchmark, model_name: str, name: str, run, *, ours=False, targets=()):
+    race(
+        benchmark,
+        Contender(name=name, run=run, ours=ours),
+        against=Contender(name=NATIVE, run=make_step(model_name)),
+        work=WORK.format(model_name),
+        targets=targets,
+        seconds=10,
+    )
+
+
+@pytest.mark.parametrize("model_name", MODELS)
+def test_bfloat16_autocast(benchmark, model_name):
+    run = make_step(model_name, autocast=True)
+    beside_native(benchmark, model_name, "native bfloat16 autocast", run)
+
+
 @pytest.mark.parametrize("arm", ARMS, ids=lambda name: name.replace(", ", "_").replace(" ", "_"))
-def test_training_step(benchmark, arm):
-    spec, autocast = ARMS[arm]
-    step = make_step(spec, autocast)
-    losses = [step() for _ in range(4)]
+@pytest.mark.parametrize("model_name", MODELS)
+def test_training_step(benchmark, model_name, arm):
+    run = make_step(model_name, arm)
+    losses = [run() for _ in range(4)]
     assert all(map(math.isfinite, losses))
     # The narrow accumulator is there to hurt; the others must learn one batch.
     assert min(losses[1:]) < losses[0] or "saturating" in arm
-    benchmark(step)
+    targets = [] if "saturating" in arm else [at_most_time(1.0, NATIVE)]
+    beside_native(benchmark, model_name, arm, run, ours=True, targets=targets)

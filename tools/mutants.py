@@ -32,7 +32,8 @@ def _group(file: str, tests: tuple[str, ...], *changes: tuple[str, str, str]) ->
 
 
 _CONTRACT = "tests/contract/test_gemm_backends.py"
-_KERNELS = ("tests/numerics/test_kernels.py",)
+_KERNELS = ("tests/numerics/test_kernels.py", "tests/numerics/test_lanes.py")
+_LANES = ("tests/numerics/test_lanes.py",)
 _RANDOM = ("tests/numerics/test_random.py", "tests/numerics/test_kernels.py")
 
 MUTANTS: list[Mutant] = [
@@ -92,10 +93,37 @@ MUTANTS: list[Mutant] = [
         ),
     ),
     *_group(
-        "lowbit_sim/numerics/kernels.py",
+        "lowbit_sim/numerics/philox_kernel.py",
         _RANDOM,
         ("nine rounds of Philox in the kernel", "for _ in range(10):", "for _ in range(9):"),
         ("the kernel swaps two words", "return c0, c1, c2, c3", "return c0, c1, c3, c2"),
+    ),
+    *_group(
+        "lowbit_sim/numerics/integer_lanes.py",
+        _LANES,
+        (
+            "lanes add the zero point twice",
+            "codes[i] = int32(y[i] + zeros[i])",
+            "codes[i] = int32(y[i] + 2 * zeros[i])",
+        ),
+        ("lanes clip to the range of the codes", "max(scaled, qmin - zeros[i])", "max(scaled, qmin)"),
+    ),
+    *_group(
+        "lowbit_sim/numerics/float_lanes.py",
+        _LANES,
+        ("lanes round down to infinity", "over = over_negative if b < 0", "over = over_positive if b < 0"),
+        ("lanes lose minus zero", "sign_bit if b < 0 else", "sign_bit if q[i] < 0 else"),
+    ),
+    *_group(
+        "lowbit_sim/numerics/table_lanes.py",
+        _LANES,
+        ("lanes carry too early", "higher = (value > point) |", "higher = (value >= point) |"),
+        ("a posit becomes zero", "np.minimum(np.maximum(found, _above(low)), _from(high))", "found"),
+    ),
+    *_group(
+        "lowbit_sim/numerics/absmax_kernel.py",
+        ("tests/numerics/test_absmax_kernel.py",),
+        ("the sign counts", "_MAGNITUDE = np.int32(0x7FFFFFFF)", "_MAGNITUDE = np.int32(-1)"),
     ),
     *_group(
         "lowbit_sim/numerics/table_kernel.py",
@@ -141,33 +169,51 @@ MUTANTS: list[Mutant] = [
         ),
     ),
     *_group(
-        "lowbit_sim/arith/backends/sequential_kernel.py",
-        (_CONTRACT,),
+        "lowbit_sim/arith/backends/tile_ir.py",
+        ("tests/arith/backends/test_tile_kernel.py",),
         (
-            "saturates one above the least",
-            "return min(max(total, low), high)",
-            "return min(max(total, low + 1), high)",
+            "a lane saturates where it should wrap",
+            "kept = saturated if self.rule == SATURATE else plain",
+            "kept = saturated",
         ),
         (
-            "wraps in one bit less",
-            "return ((total - low) & mask) + low",
-            "return ((total - low) & (mask >> 1)) + low",
+            "overflows are counted against the saturated sum",
+            "differs = (saturated, plain)",
+            "differs = (kept, saturated)",
         ),
+        ("the inner accumulators are not cleared", "        _store(builder, zero, inner, at)\n", ""),
         (
-            "chunks run backwards",
-            "for start in range(0, reduction, chunk):",
-            "for start in range((reduction - 1) // chunk * chunk, -1, -chunk):",
+            "a shifted sum moves on as it is",
+            "moved = builder.ashr(_load(builder, inner, at, kind), shifts)",
+            "moved = _load(builder, inner, at, kind)",
         ),
-        ("the inner accumulator is not cleared", "                inner[:] = 0\n", ""),
+    ),
+    *_group(
+        "lowbit_sim/arith/backends/tile_kernel.py",
+        ("tests/arith/backends/test_tile_kernel.py",),
+        (
+            "chunks begin anew at each panel",
+            "rest = chunk - (first_k + done) % chunk",
+            "rest = chunk - done % chunk",
+        ),
         (
             "the outer accumulator has the inner one's range",
-            "kept = lane(_fit(total, outer_range, saturate))",
-            "kept = lane(_fit(total, inner_range, saturate))",
+            "outer_rule[0],\n                                    outer_rule[1],",
+            "inner_rule[0],\n                                    inner_rule[1],",
+        ),
+    ),
+    *_group(
+        "lowbit_sim/arith/backends/lanes.py",
+        ("tests/arith/backends/test_tile_kernel.py",),
+        (
+            "products that are too wide are shifted",
+            "fits_shifted = product << (width - bits) < room",
+            "fits_shifted = product < room",
         ),
         (
-            "inner overflows are not counted",
-            "overflows[j] += lane(kept != total)\n                        inner[j] = kept",
-            "inner[j] = kept",
+            "a lane is taken to hold any total",
+            "holds_total = (1 << (bits - 1)) + product <= room - 1",
+            "holds_total = True",
         ),
     ),
     *_group(
