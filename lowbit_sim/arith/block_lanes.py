@@ -84,6 +84,8 @@ def _why_not(a: Tensor, b: Tensor, across: FloatMacUnit) -> str | None:
 def _unit(a: Tensor, b: Tensor, block: int, mac: MacUnit | FloatMacUnit) -> FloatMacUnit | str:
     """The unit of floats that sums a block as `mac` does."""
     if isinstance(mac, FloatMacUnit):
+        if a.dtype != torch.float32 or b.dtype != torch.float32:
+            return f"no float32 values, but {a.dtype} and {b.dtype}"
         if mac.has_outer or mac.rounding.is_stochastic:
             return "a block has an outer accumulator or random bits of its own"
         return mac

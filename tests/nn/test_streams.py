@@ -1,5 +1,6 @@
 """No two tensors of a training step draw the same random bits."""
 
+import dataclasses
 from collections import Counter
 
 import pytest
@@ -46,19 +47,20 @@ def test_every_stream_is_drawn_from_once(monkeypatch) -> None:
     def key(stream: lb.Stream) -> tuple:
         return stream.seed, stream.step, stream.site, stream.operand, stream.offset
 
-    quantize, multiply = Quantizer.__call__, product.run_float_gemm
+    quantize, multiply = Quantizer.__call__, product.run_float_gemms
 
     def counted_quantize(self, x, *, stream=None, **options):
         if x.numel():
             drawn[key(stream)] += 1
         return quantize(self, x, stream=stream, **options)
 
-    def counted_multiply(a, b, mac, *, stream=None, **options):
-        drawn[key(stream)] += 1
-        return multiply(a, b, mac, stream=stream, **options)
+    def counted_multiply(lhs, rhs, mac, *, stream=None, apart=0, **options):
+        for i in range(len(lhs)):
+            drawn[key(dataclasses.replace(stream, offset=stream.offset + i * apart))] += 1
+        return multiply(lhs, rhs, mac, stream=stream, apart=apart, **options)
 
     monkeypatch.setattr(Quantizer, "__call__", counted_quantize)
-    monkeypatch.setattr(product, "run_float_gemm", counted_multiply)
+    monkeypatch.setattr(product, "run_float_gemms", counted_multiply)
     attention = lb.AttentionSpec(scores=SPEC, values=SPEC, probabilities=QUANTIZER)
     rules = [lb.Rule("*", lb.FunctionalSpec(SPEC, attention)), lb.Rule("*", SPEC)]
     torch.manual_seed(0)
