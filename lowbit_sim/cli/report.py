@@ -42,6 +42,10 @@ def report(
             help="What is plotted: a recipe's measurement, train_loss, test_accuracy, ... Repeatable.",
         ),
     ] = None,
+    arms: Annotated[
+        list[str] | None,
+        typer.Option("--arms", metavar="NAME", help="Show this arm of each record. Repeatable."),
+    ] = None,
     update: Annotated[
         Path | None,
         typer.Option(
@@ -55,11 +59,26 @@ def report(
         _update(update)
     from lowbit_sim.study.recorded import read_result
 
-    results = [read_result(path) for path in records or ()]
+    results = [_some_arms(read_result(path), arms or []) for path in records or ()]
     for result in results:
         _print(result, markdown, [name.strip() for name in (columns or "").split(",") if name.strip()])
     if plot is not None:
         _plot(plot, results, measurement or [])
+
+
+def _some_arms(result: StudyResult, names: list[str]) -> StudyResult:
+    """A record with the arms that were named; its baseline stays what the others are compared with."""
+    from dataclasses import replace
+
+    from lowbit_sim.numerics.suggest import unknown
+    from lowbit_sim.study.errors import StudyError
+
+    known = [arm.name for arm in result.arms]
+    for name in names:
+        if name not in known:
+            raise StudyError(unknown("arm", name, known))
+    kept = [arm for arm in result.arms if not names or arm.name in names or arm is result.baseline]
+    return replace(result, arms=tuple(kept))
 
 
 def _check_options(
@@ -79,6 +98,8 @@ def _check_options(
         raise typer.BadParameter("--measurement names what is plotted: add --plot FILE.html")
     if plot is not None and not records:
         raise typer.BadParameter("--plot needs a run folder or a record")
+    if plot is not None and not plot.parent.is_dir():
+        raise typer.BadParameter(f"--plot {plot}: there is no folder {plot.parent}")
     if plot is not None and plot.suffix not in (".html", ".htm"):
         raise typer.BadParameter(
             f"--plot writes a page, so {plot} should end in .html: for a picture, print it there"

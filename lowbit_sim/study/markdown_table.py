@@ -99,6 +99,37 @@ _MEASURED = {"energy": measured.energy, "memory": measured.memory}
 _ALWAYS = ("accuracy", "difference", "zero", "clipped", "step")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """What a paper lost.
+
+    Attributes:
+        points: Its accuracy less that of its float32 baseline.
+        what: Which one, in a heading.
+    """
+
+    points: float
+    what: str
+
+
+#: arXiv 2303.02347, abstract.
+PUBLISHED = {"metagrad": Published(points=-0.64, what="MetaGrad's -0.64 (VGG-16, CIFAR-10, INT4 gradients)")}
+
+
+def _best_native(study: StudyResult) -> ArmResult | None:
+    """The native arm of the highest mean accuracy."""
+    native = [arm for arm in study.arms if arm.native and arm.mean_accuracy is not None]
+    return max(native, key=lambda arm: arm.mean_accuracy or 0.0, default=None)
+
+
+def _to_best(study: StudyResult, heading: str, less: float = 0.0) -> Column:
+    best = _best_native(study)
+    return Column(
+        heading=heading.format(best=best.name if best else "native"),
+        cell=lambda arm, _: _optional(difference(arm, best), lambda d: f"{100 * d - less:+.2f}"),
+    )
+
+
 def default_columns(study: StudyResult) -> list[str]:
     """Accuracies, losses and time; and what only some studies have: energy, recipes, own training, failed runs."""
     columns: list[str] = list(_ALWAYS)
@@ -150,6 +181,12 @@ def _column(name: str, study: StudyResult) -> Column:
             heading=f"{rest}, last epoch",
             cell=lambda arm, _: _mean_and_deviation(last_values(arm, rest), "{:.4g}"),
         )
+    if name == "best":
+        return _to_best(study, "to {best}, points")
+    if kind == "published":
+        if rest not in PUBLISHED:
+            raise StudyError(unknown("published figure", rest, list(PUBLISHED)))
+        return _to_best(study, f"beyond {PUBLISHED[rest].what}", PUBLISHED[rest].points)
     if kind == "trajectory":
         require_known(study.arms, rest)
         return Column(

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 #: Okabe and Ito's colours, which readers with any colour vision tell apart, as red, green, blue.
 _COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233))
 
+#: Further arms take the colours again with another dash.
+_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+
 _PANEL_PIXELS = 320
 
 
@@ -68,11 +71,10 @@ def _panel(arms: Mapping[str, ArmResult], name: str, in_the_legend: set[str]) ->
     """The band and the line of each arm that has values; a legend's entry switches the arm in all panels."""
     from plotly.graph_objects import Scatter
 
-    for number, (label, arm) in enumerate(arms.items()):
-        points = trajectory(arm, name)
-        if not points:
-            continue
+    measured = {label: points for label, arm in arms.items() if (points := trajectory(arm, name))}
+    for number, (label, points) in enumerate(measured.items()):
         red, green, blue = _COLOURS[number % len(_COLOURS)]
+        dash = _DASHES[number // len(_COLOURS) % len(_DASHES)]
         x = [p.epoch for p in points]
         yield Scatter(
             x=[*x, *reversed(x)],
@@ -90,7 +92,7 @@ def _panel(arms: Mapping[str, ArmResult], name: str, in_the_legend: set[str]) ->
             mode="lines+markers",
             name=label,
             text=[_hover(p) for p in points],
-            line={"color": f"rgb({red}, {green}, {blue})"},
+            line={"color": f"rgb({red}, {green}, {blue})", "dash": dash},
             legendgroup=label,
             showlegend=label not in in_the_legend,
         )

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,15 @@ def test_machines_and_measurements():
     assert second[2] == "1.5 ± 0.7071"
 
 
+def test_differences_to_the_best_native_arm_and_to_what_was_published():
+    slow, fast = native_arm((run(0, 0.90),)), native_arm((run(0, 0.95),))
+    study = result(replace(slow, name="fp32, lr 1"), replace(fast, name="fp32, lr 2"), arm("INT4", (run(0, 0.94),)))
+    head, _, *body = rows(markdown_table(study, ["best", "published:metagrad"]))
+    assert head[1] == "to fp32, lr 2, points"
+    assert "-0.64" in head[2]
+    assert [line[1:] for line in body] == [["-5.00", "-4.36"], ["+0.00", "+0.64"], ["-1.00", "-0.36"]]
+
+
 def test_a_measurement_after_each_epoch():
     study = result(
         native_arm((run(0),)), arm("INT8", (measured_run(0, [0.5, 1.0]), measured_run(1, [0.5, 2.0])))
@@ -85,6 +95,7 @@ def test_a_measurement_after_each_epoch():
     ("column", "message"),
     [
         ("acuracy", "unknown column 'acuracy'.*did you mean 'accuracy'"),
+        ("published:metgrad", "unknown published figure 'metgrad'.*did you mean 'metagrad'"),
         ("machine:tpu", "unknown machine of the study 'tpu'"),
         ("measurement:gain", "unknown measurement 'gain'"),
     ],
