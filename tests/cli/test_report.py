@@ -33,7 +33,9 @@ def test_markdown_with_chosen_columns(record):
 
 def test_some_arms_beside_the_baseline(record):
     shown = invoke("report", str(record), "--markdown", "--columns", "runs", "--arms", "fp32")
-    assert [line.split(" | ")[0] for line in shown.output.splitlines() if line.startswith("| ")][1:] == ["| fp32"]
+    assert [line.split(" | ")[0] for line in shown.output.splitlines() if line.startswith("| ")][1:] == [
+        "| fp32"
+    ]
     assert "| INT8" in invoke("report", str(record), "--markdown", "--arms", "INT8").output
 
 

@@ -75,7 +75,9 @@ def test_machines_and_measurements():
 
 def test_differences_to_the_best_native_arm_and_to_what_was_published():
     slow, fast = native_arm((run(0, 0.90),)), native_arm((run(0, 0.95),))
-    study = result(replace(slow, name="fp32, lr 1"), replace(fast, name="fp32, lr 2"), arm("INT4", (run(0, 0.94),)))
+    study = result(
+        replace(slow, name="fp32, lr 1"), replace(fast, name="fp32, lr 2"), arm("INT4", (run(0, 0.94),))
+    )
     head, _, *body = rows(markdown_table(study, ["best", "published:metagrad"]))
     assert head[1] == "to fp32, lr 2, points"
     assert "-0.64" in head[2]
