@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from pathlib import Path
 
 import torch
 
 import benchmarks.gpu
+from benchmarks.gpu.archive import write_archive
+from benchmarks.gpu.preflight import preflight
 from benchmarks.gpu.queue import queue
 from benchmarks.gpu.runner import listing, run_queue, run_task
 from benchmarks.gpu.task import TO_BE_CONTINUED, Task
@@ -24,13 +27,25 @@ def main(arguments: list[str] | None = None) -> int:
     if not torch.cuda.is_available():
         print("no CUDA device: nothing was run (`--list` shows what is pending)", file=sys.stderr)
         return 1
+    if chosen.preflight:
+        if (why := preflight()) is not None:
+            print(why, file=sys.stderr)
+        return 0 if why is None else 1
     if not chosen.task:
-        return run_queue(list(tasks.values()), again=chosen.again, seconds=chosen.seconds)
+        return _run(tasks, chosen)
     task = tasks[chosen.task]
     if (why := task.why_not()) is not None:
         print(f"{task.name}: {why}", file=sys.stderr)
         return 1
     return 0 if run_task(task, min(chosen.seconds, task.seconds)) else TO_BE_CONTINUED
+
+
+def _run(tasks: dict[str, Task], chosen: argparse.Namespace) -> int:
+    try:
+        return run_queue(list(tasks.values()), again=chosen.again, only=chosen.only, seconds=chosen.seconds)
+    finally:
+        if chosen.archive is not None:
+            write_archive(chosen.archive)
 
 
 def _parser(tasks: dict[str, Task]) -> argparse.ArgumentParser:
@@ -41,6 +56,17 @@ def _parser(tasks: dict[str, Task]) -> argparse.ArgumentParser:
     parser.add_argument("--task", choices=tasks, help="run one task, or a piece of it, in this process")
     parser.add_argument(
         "--again", choices=tasks, action="append", default=[], help="run a recorded task anew"
+    )
+    parser.add_argument(
+        "--only",
+        choices=tasks,
+        action="append",
+        default=[],
+        help="run this task and no other; may be repeated",
+    )
+    parser.add_argument("--preflight", action="store_true", help="only try what the tasks need")
+    parser.add_argument(
+        "--archive", type=Path, metavar="FILE.tar.gz", help="at the end pack records and small states of runs"
     )
     parser.add_argument(
         "--seconds",

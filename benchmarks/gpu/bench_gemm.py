@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.task import Record, Task, tell
+from benchmarks.gpu.rows import Rows
+from benchmarks.gpu.task import Record, Task
 
 if TYPE_CHECKING:
     from lowbit_sim.arith.float_mac import FloatMacUnit
@@ -43,6 +44,10 @@ def integer_units() -> dict[str, MacUnit]:
             accumulator_bits=16, overflow="saturate", chunk=32, outer_bits=24
         ),
         "16 bits, wrapping": MacUnit(accumulator_bits=16),
+        "32 bits, tree": MacUnit(order="tree"),
+        "16 bits, saturating tree in chunks of 32 into 24": MacUnit(
+            accumulator_bits=16, overflow="saturate", order="tree", chunk=32, outer_bits=24
+        ),
         "40 bits, saturating, at chunks of 64": MacUnit(
             accumulator_bits=16, outer_bits=40, overflow="saturate", overflow_at="chunk", chunk=64
         ),
@@ -63,40 +68,49 @@ def float_units() -> dict[str, FloatMacUnit]:
     }
 
 
-def integer_gemms(_: float, device: str = "cuda", sizes: tuple[int, ...] = SIZES) -> Record:
+def integer_gemms(seconds: float, device: str = "cuda", sizes: tuple[int, ...] = SIZES) -> Record:
     """INT8 operands, all codes alike likely, in every integer unit; overflows counted and not."""
     from lowbit_sim.arith.gemm import run_gemm
 
-    rows: list[dict[str, Any]] = []
+    rows = Rows(seconds)
     for size in sizes:
         a, b = (_codes(size, seed, device) for seed in (0, 1))
         for name, work in _library_products(a, b).items():
-            rows.append(_row(name, size, work, device))
+            rows.add({"gemm": name, "size": size}, partial(_timed, size, work, device))
         for (name, mac), counting in ((u, c) for u in integer_units().items() for c in (True, False)):
-            result = run_gemm(a, b, mac, count_overflows=counting)
-            expected = run_gemm(a[:_COMPARED].cpu(), b.cpu(), mac)
-            row = _row(name, size, partial(run_gemm, a, b, mac, count_overflows=counting), device)
-            equal = torch.equal(result.values[:_COMPARED].cpu(), expected.values)
-            rows.append(row | {"counted": counting, "backend": result.backend, "equal": equal})
-    return {"rows": rows, "all_equal": all(row.get("equal", True) for row in rows)}
+            work = partial(run_gemm, a, b, mac, count_overflows=counting)
+            on_cpu = partial(run_gemm, a[:_COMPARED].cpu(), b.cpu(), mac)
+            known = {"gemm": name, "size": size, "counted": counting}
+            rows.add(known, partial(_compared, size, work, on_cpu, device))
+    return rows.record(all_equal=_none_differs(rows))
 
 
-def float_gemms(_: float, device: str = "cuda", sizes: tuple[int, ...] = FLOAT_SIZES) -> Record:
+def float_gemms(seconds: float, device: str = "cuda", sizes: tuple[int, ...] = FLOAT_SIZES) -> Record:
     """bfloat16 operands in every floating-point unit."""
     from lowbit_sim.arith.float_gemm import run_float_gemm
     from lowbit_sim.numerics.random import Stream
 
-    rows, stream = [], Stream(seed=0)
+    rows, stream = Rows(seconds), Stream(seed=0)
     for size in sizes:
         generator = torch.Generator().manual_seed(0)
         a, b = (torch.randn(size, size, generator=generator).bfloat16().float().to(device) for _ in range(2))
         for name, mac in float_units().items():
-            result = run_float_gemm(a, b, mac, stream=stream)
-            expected = run_float_gemm(a[:_COMPARED].cpu(), b.cpu(), mac, stream=stream)
-            row = _row(name, size, partial(run_float_gemm, a, b, mac, stream=stream), device)
-            equal = torch.equal(result.values[:_COMPARED].cpu(), expected.values)
-            rows.append(row | {"backend": result.backend, "equal": equal})
-    return {"rows": rows, "all_equal": all(row["equal"] for row in rows)}
+            work = partial(run_float_gemm, a, b, mac, stream=stream)
+            on_cpu = partial(run_float_gemm, a[:_COMPARED].cpu(), b.cpu(), mac, stream=stream)
+            rows.add({"gemm": name, "size": size}, partial(_compared, size, work, on_cpu, device))
+    return rows.record(all_equal=_none_differs(rows))
+
+
+def _none_differs(rows: Rows) -> bool:
+    """Whether every emulated GEMM ran and equals the CPU's; the library's are not compared."""
+    emulated = [row for row in rows.rows if not row["gemm"].startswith("torch")]
+    return bool(emulated) and all(row.get("equal", False) for row in emulated)
+
+
+def _compared(size: int, work: Callable[[], Any], on_cpu: Callable[[], Any], device: str) -> Record:
+    result = work()
+    equal = torch.equal(result.values[:_COMPARED].cpu(), on_cpu().values)
+    return {"backend": result.backend, "equal": equal, **_timed(size, work, device)}
 
 
 def _codes(size: int, seed: int, device: str) -> Tensor:
@@ -115,18 +129,14 @@ def _library_products(a: Tensor, b: Tensor) -> dict[str, Callable[[], Tensor]]:
     }
 
 
-def _row(name: str, size: int, work: Callable[[], Any], device: str) -> dict[str, Any]:
+def _timed(size: int, work: Callable[[], Any], device: str) -> Record:
     seconds = seconds_of(work, device)
-    row = {
-        "gemm": name,
-        "size": size,
+    return {
         "median_s": statistics.median(seconds),
         "min_s": min(seconds),
         "repetitions": len(seconds),
         "tera_macs_per_s": size**3 / statistics.median(seconds) / 1e12,
     }
-    tell(row)
-    return row
 
 
 def seconds_of(work: Callable[[], Any], device: str) -> list[float]:
@@ -158,14 +168,14 @@ TASKS = [
     Task(
         name="gemm_speed_integer",
         summary="T MAC/s of integer accumulators, beside the library's products.",
-        seconds=300,
+        seconds=120,
         work=integer_gemms,
         needs=("numba", "triton"),
     ),
     Task(
         name="gemm_speed_float",
         summary="T MAC/s of floating-point accumulators.",
-        seconds=300,
+        seconds=120,
         work=float_gemms,
         needs=("numba", "triton"),
     ),

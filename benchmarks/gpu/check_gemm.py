@@ -5,14 +5,17 @@ The expected results are the CPU's, whose kernels equal the definition on every 
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.task import Record, Task
+from benchmarks.gpu.rows import Rows
+from benchmarks.gpu.task import Record, Task, tell
 
 if TYPE_CHECKING:
     from lowbit_sim.arith.float_mac import FloatMacUnit
@@ -46,6 +49,11 @@ def integer_units() -> list[MacUnit]:
         for mode in modes
     ]
     units += [MacUnit(accumulator_bits=bits, overflow="saturate") for bits in (8, 12, 20, 24, 31, 33, 40)]
+    units += [
+        MacUnit(order="tree"),
+        MacUnit(accumulator_bits=16, overflow="saturate", order="tree"),
+        MacUnit(accumulator_bits=16, overflow="saturate", order="tree", chunk=32, outer_bits=24),
+    ]
     table = np.random.default_rng(0).integers(-(2**14), 2**14, (256, 256))
     units.append(
         MacUnit(
@@ -90,51 +98,54 @@ def random_codes(shape: tuple[int, int], dtype: torch.dtype, seed: int) -> Tenso
     return codes.to(dtype)
 
 
-def check_integers(_: float, device: str = "cuda", shapes: Sequence[Shape] = SHAPES) -> Record:
+def check_integers(seconds: float, device: str = "cuda", shapes: Sequence[Shape] = SHAPES) -> Record:
     """Every integer unit by the fastest way and by the kernel, against the CPU."""
     from lowbit_sim.arith.backends import triton_gpu
     from lowbit_sim.arith.gemm import run_gemm
 
-    rows = []
+    rows = Rows(seconds, quiet=True)
     for number, mac in enumerate(integer_units()):
         dtypes = [torch.int8] if mac.products else list(_OPERANDS)
         for (m, k, n), dtype in itertools.product(shapes, dtypes):
             a, b = random_codes((m, k), dtype, number), random_codes((k, n), torch.int8, number + 1)
             x, y = a.to(device), b.to(device)
-            expected = run_gemm(a, b, mac)
-            ways: dict[str, Callable[[], Any]] = {"fastest": lambda x=x, y=y, mac=mac: run_gemm(x, y, mac)}
+            expected = functools.cache(partial(run_gemm, a, b, mac))
+            ways: dict[str, Callable[[], Any]] = {"fastest": partial(run_gemm, x, y, mac)}
             if triton_gpu.why_not(mac, x, y, True) is None:
-                ways["kernel"] = lambda x=x, y=y, mac=mac: run_gemm(x, y, mac, backend=triton_gpu.NAME)
+                ways["kernel"] = partial(run_gemm, x, y, mac, backend=triton_gpu.NAME)
             for way, run in ways.items():
-                rows.append(_row(run(), expected, str(mac), (m, k, n), str(dtype), way))
-    return {"rows": rows, "all_equal": all(row["equal"] for row in rows)}
+                known = _known(str(mac), (m, k, n), str(dtype), way)
+                rows.add(known, lambda run=run, expected=expected: _compared(run(), expected()))
+        _told(rows, str(mac))
+    return rows.record(all_equal=rows.all("equal"))
 
 
-def check_floats(_: float, device: str = "cuda", shapes: Sequence[Shape] = FLOAT_SHAPES) -> Record:
+def check_floats(seconds: float, device: str = "cuda", shapes: Sequence[Shape] = FLOAT_SHAPES) -> Record:
     """Every floating-point unit by the kernel, on operands of bfloat16 and of float32, against the CPU."""
     from lowbit_sim.arith.float_gemm import run_float_gemm
     from lowbit_sim.arith.float_triton import NAME
     from lowbit_sim.numerics.random import Stream
 
-    rows, stream = [], Stream(seed=3, step=1, site=4, operand=1, offset=5)
+    rows, stream = Rows(seconds, quiet=True), Stream(seed=3, step=1, site=4, operand=1, offset=5)
     for mac, (m, k, n), dtype in itertools.product(float_units(), shapes, (torch.bfloat16, torch.float32)):
         generator = torch.Generator().manual_seed(0)
         a, b = (torch.randn(*s, generator=generator).to(dtype).float() for s in ((m, k), (k, n)))
-        expected = run_float_gemm(a, b, mac, stream=stream)
-        found = run_float_gemm(a.to(device), b.to(device), mac, stream=stream, backend=NAME)
-        row = _row(found, expected, str(mac), (m, k, n), str(dtype), "kernel")
-        rows.append(row | {"swamped": found.swamped, "swamped_on_cpu": expected.swamped})
-    return {"rows": rows, "all_equal": all(row["equal"] for row in rows)}
+        on_cpu = partial(run_float_gemm, a, b, mac, stream=stream)
+        on_device = partial(run_float_gemm, a.to(device), b.to(device), mac, stream=stream, backend=NAME)
+        known = _known(str(mac), (m, k, n), str(dtype), "kernel")
+        rows.add(known, lambda one=on_device, other=on_cpu: _compared_floats(one(), other()))
+        _told(rows, str(mac))
+    return rows.record(all_equal=rows.all("equal"))
 
 
-def check_blocks(_: float, device: str = "cuda", shape: Shape = (70, 320, 33)) -> Record:
+def check_blocks(seconds: float, device: str = "cuda", shape: Shape = (70, 320, 33)) -> Record:
     """Block-scaled operands, in integers and in floats, with sums across blocks in float32 and in bfloat16."""
     from lowbit_sim.arith.block_gemm import run_block_gemm
     from lowbit_sim.arith.float_mac import FloatMacUnit
     from lowbit_sim.arith.mac import MacUnit
     from lowbit_sim.numerics.catalog import BF16, FP16
 
-    rows, (m, k, n), block = [], shape, 32
+    rows, (m, k, n), block = Rows(seconds), shape, 32
     generator = torch.Generator().manual_seed(0)
     scales = [torch.rand(*s, generator=generator) for s in ((m, -(-k // block)), (-(-k // block), n))]
     codes = [random_codes(s, torch.int8, i) for i, s in enumerate(((m, k), (k, n)))]
@@ -142,22 +153,33 @@ def check_blocks(_: float, device: str = "cuda", shape: Shape = (70, 320, 33)) -
     inner = [(MacUnit(), codes), (MacUnit(accumulator_bits=14, overflow="saturate"), codes)]
     inner += [(FloatMacUnit(accumulator=FP16), values)]
     for (mac, operands), across in itertools.product(inner, (FloatMacUnit(), FloatMacUnit(accumulator=BF16))):
-        expected, found = (
-            run_block_gemm(*(x.to(where) for x in (*operands, *scales)), block=block, mac=mac, across=across)
-            for where in ("cpu", device)
+        unit = partial(run_block_gemm, block=block, mac=mac, across=across)
+        on_device, on_cpu = (
+            partial(unit, *(x.to(where) for x in (*operands, *scales))) for where in (device, "cpu")
         )
-        rows.append(_row(found, expected, f"{mac} across {across}", shape, str(operands[0].dtype), "fastest"))
-    return {"rows": rows, "all_equal": all(row["equal"] for row in rows)}
+        known = _known(f"{mac} across {across}", shape, str(operands[0].dtype), "fastest")
+        rows.add(known, lambda one=on_device, other=on_cpu: _compared(one(), other()))
+    return rows.record(all_equal=rows.all("equal"))
 
 
-def _row(found: Any, expected: Any, unit: str, shape: Shape, dtype: str, way: str) -> dict[str, Any]:
+def _known(unit: str, shape: Shape, dtype: str, way: str) -> Record:
+    return {"unit": unit, "shape": list(shape), "dtype": dtype, "way": way}
+
+
+def _told(rows: Rows, unit: str) -> None:
+    """Progress: rows that agree are not told one by one."""
+    tell(f"{len(rows.rows)} rows, the last of {unit}")
+
+
+def _compared_floats(found: Any, expected: Any) -> Record:
+    swamped = {"swamped": found.swamped, "swamped_on_cpu": expected.swamped}
+    return _compared(found, expected) | swamped
+
+
+def _compared(found: Any, expected: Any) -> Record:
     same = torch.equal(_bits(found.values.cpu()), _bits(expected.values))
     counts = found.overflows == expected.overflows and found.swamped == expected.swamped
     return {
-        "unit": unit,
-        "shape": list(shape),
-        "dtype": dtype,
-        "way": way,
         "backend": found.backend,
         "overflows": found.overflows,
         "overflows_on_cpu": expected.overflows,
@@ -174,14 +196,14 @@ TASKS = [
     Task(
         name="gemm_bits_integer",
         summary="Integer accumulators: values and overflows against the CPU's.",
-        seconds=300,
+        seconds=150,
         work=check_integers,
         needs=("numba", "triton"),
     ),
     Task(
         name="gemm_bits_float",
         summary="Floating-point accumulators: bits and counts against the CPU's.",
-        seconds=300,
+        seconds=150,
         work=check_floats,
         needs=("numba", "triton"),
     ),

@@ -80,7 +80,7 @@ TASKS = [
     Task(
         name="compile_and_graphs",
         summary="torch.compile and CUDA graphs around converted and native INT8 models.",
-        seconds=240,
+        seconds=120,
         work=compile_and_graphs,
     )
 ]

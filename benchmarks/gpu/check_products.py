@@ -7,14 +7,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from benchmarks.gpu.rows import Rows
 from benchmarks.gpu.task import Record, Task
 
 
-def exact_products(_: float) -> Record:
+def exact_products(seconds: float) -> Record:
     """Whether the library products that proofs rely on are exact here, against int64 on the CPU."""
     torch.backends.cuda.matmul.allow_tf32 = False
     generator = torch.Generator().manual_seed(0)
-    rows = []
+    rows = Rows(seconds)
     for m, k, n in ((32, 64, 32), (256, 576, 64), (1024, 1024, 1024), (4096, 288, 128)):
         for limit in (7, 127, 128):
             a = torch.randint(-limit, min(limit, 127) + 1, (m, k), dtype=torch.int8, generator=generator)
@@ -31,9 +32,13 @@ def exact_products(_: float) -> Record:
                 row = {"m": m, "k": k, "n": n, "limit": limit, "product": name}
                 # The float products are proven exact below 2^24 only.
                 row["proven"] = name == "int_mm" or k * limit * limit < 1 << 24
-                row["equal"] = torch.equal(product().cpu().to(torch.int64), expected)
-                rows.append(row)
-    return {"rows": rows, "every_proven_product_is_exact": all(r["equal"] for r in rows if r["proven"])}
+                rows.add(row, lambda product=product, right=expected: _equal(product(), right))
+    exact = all(row.get("equal", False) for row in rows.rows if row["proven"])
+    return rows.record(every_proven_product_is_exact=exact)
+
+
+def _equal(found: Tensor, expected: Tensor) -> Record:
+    return {"equal": torch.equal(found.cpu().to(torch.int64), expected)}
 
 
 def _bfloat16_product(x: Tensor, y: Tensor) -> Tensor:

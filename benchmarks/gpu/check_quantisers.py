@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Iterator
+from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import lowbit_sim as lb
+from benchmarks.gpu.rows import Rows
 from benchmarks.gpu.task import Record, Task
 from lowbit_sim.numerics.catalog import CATALOG, parse_format
 from lowbit_sim.numerics.encode import check_rounding, code_range, decode
@@ -88,21 +89,21 @@ def element_codes(seconds: float, device: str = "cuda", formats: tuple[Format, .
     """Every rounding of every format of single numbers, against the CPU."""
     every = (*CATALOG.values(), *SAMPLES) if formats is None else formats
     elements = [fmt for fmt in every if not isinstance(fmt, BlockFormat)]
-    started, rows = time.monotonic(), []
+    rows = Rows(seconds)
     for fmt in elements:
-        if time.monotonic() - started > 0.8 * seconds:
-            rows.append({"format": str(fmt), "refused": "no time left"})
-            continue
-        x = probes(fmt)
-        checks = [
-            int((_codes(x, fmt, how, stream, device) != _codes(x, fmt, how, stream, "cpu")).sum())
-            for how in roundings(fmt)
-            for stream in STREAMS[: 2 if how.is_stochastic else 1]
-        ]
-        rows.append(
-            {"format": str(fmt), "elements": x.numel(), "checks": len(checks), "different": sum(checks)}
-        )
-    return {"rows": rows, "all_equal": all(row.get("different", 1) == 0 for row in rows)}
+        rows.add({"format": str(fmt)}, partial(_compared_codes, fmt, device))
+    return rows.record(all_equal=rows.all("equal"))
+
+
+def _compared_codes(fmt: ElementFormat, device: str) -> Record:
+    x = probes(fmt)
+    checks = [
+        int((_codes(x, fmt, how, stream, device) != _codes(x, fmt, how, stream, "cpu")).sum())
+        for how in roundings(fmt)
+        for stream in STREAMS[: 2 if how.is_stochastic else 1]
+    ]
+    different = sum(checks)
+    return {"elements": x.numel(), "checks": len(checks), "different": different, "equal": not different}
 
 
 def _device(name: str) -> torch.device:
@@ -143,17 +144,21 @@ def probes(fmt: ElementFormat, most: int = 2000) -> Tensor:
     return torch.from_numpy(np.unique(np.concatenate([points, *near, edges, -edges])))
 
 
-def whole_quantizers(_: float, device: str = "cuda") -> Record:
+def whole_quantizers(seconds: float, device: str = "cuda") -> Record:
     """Codes, scales and zero points of every granularity, scale rule and block format, against the CPU.
 
     The search for the least error needs SciPy, and is left out where that is missing.
     """
-    rows = [
-        {"quantizer": f"{quantizer}, {type(quantizer.scale).__name__}", "shape": list(shape)}
-        | {"equal": _equal(_quantized(quantizer, shape, device), _quantized(quantizer, shape, "cpu"))}
-        for quantizer, shape in _cases()
-    ]
-    return {"rows": rows, "all_equal": all(row["equal"] for row in rows)}
+    rows = Rows(seconds)
+    for quantizer, shape in _cases():
+        known = {"quantizer": f"{quantizer}, {type(quantizer.scale).__name__}", "shape": list(shape)}
+        rows.add(known, partial(_compared_quantizer, quantizer, shape, device))
+    return rows.record(all_equal=rows.all("equal"))
+
+
+def _compared_quantizer(quantizer: lb.Quantizer, shape: tuple[int, ...], device: str) -> Record:
+    found, expected = (_quantized(quantizer, shape, where) for where in (device, "cpu"))
+    return {"equal": _equal(found, expected)}
 
 
 def _cases() -> Iterator[tuple[lb.Quantizer, tuple[int, ...]]]:
@@ -193,7 +198,11 @@ def _equal(found: QTensor, expected: QTensor) -> bool:
 
 
 def far_elements(
-    _: float, device: str = "cuda", elements: int = 2**31 + 2**20, border: int = 2**31, width: int = 4096
+    seconds: float,
+    device: str = "cuda",
+    elements: int = 2**31 + 2**20,
+    border: int = 2**31,
+    width: int = 4096,
 ) -> Record:
     """Elements on both sides of index 2^31 of one tensor, against the CPU's codes of those parts alone.
 
@@ -208,31 +217,35 @@ def far_elements(
         lb.Quantizer(parse_format("int8"), scale=lb.FixedScale(2.0**-6), rounding=stochastic),
         lb.Quantizer(parse_format("mxfp8_e4m3"), rounding=stochastic),
     )
-    where, rows, far = _device(device), [], 2**33
+    where, rows, far = _device(device), Rows(seconds), 2**33
     x = torch.randn(elements, generator=torch.Generator(where).manual_seed(0), device=where)
     for quantizer in quantizers:
         _device(device)
         codes = quantizer(x, stream=lb.Stream(seed=1, offset=far)).codes
         for start in (0, border - width // 2, elements - width):
             part, place = slice(start, start + width), lb.Stream(seed=1, offset=far + start)
-            expected = quantizer(x[part].to(_device("cpu")), stream=place).codes
-            equal = torch.equal(codes[part].cpu(), expected)
-            rows.append({"quantizer": str(quantizer), "start": start, "equal": equal})
-    return {"elements": elements, "rows": rows, "all_equal": all(row["equal"] for row in rows)}
+            known = {"quantizer": str(quantizer), "start": start}
+            rows.add(known, partial(_compared_part, quantizer, x[part], place, codes[part]))
+    return rows.record(elements=elements, all_equal=rows.all("equal"))
+
+
+def _compared_part(quantizer: lb.Quantizer, x: Tensor, place: lb.Stream, found: Tensor) -> Record:
+    expected = quantizer(x.to(_device("cpu")), stream=place).codes
+    return {"equal": torch.equal(found.cpu(), expected)}
 
 
 TASKS = [
     Task(
         name="quantiser_codes",
         summary="Codes of every format and rounding against the CPU's.",
-        seconds=600,
+        seconds=150,
         work=element_codes,
         needs=("triton", "numba"),
     ),
     Task(
         name="quantisers",
         summary="Whole quantisers, scales and zero points, against the CPU's.",
-        seconds=300,
+        seconds=120,
         work=whole_quantizers,
         needs=("triton", "numba"),
     ),

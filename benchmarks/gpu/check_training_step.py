@@ -10,11 +10,13 @@ very operands that it had, and its sums must be the same.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.gpu.rows import Rows
 from benchmarks.gpu.task import Record, Task
 
 if TYPE_CHECKING:
@@ -42,17 +44,24 @@ def specs() -> dict[str, OpSpec]:
     }
 
 
-def whole_steps(_: float, device: str = "cuda", batch: int = 16, steps: int = 3) -> Record:
+def whole_steps(seconds: float, device: str = "cuda", batch: int = 16, steps: int = 3) -> Record:
     """Outputs, gradients and weights of the network without float sums."""
-    rows = []
+    rows = Rows(seconds)
     for name, spec in specs().items():
-        on_cpu, on_device = (_trained(spec, where, batch, steps) for where in ("cpu", device))
-        rows += [
-            {"numerics": name, "step": step, "tensor": tensor, "equal": torch.equal(value, found[tensor])}
-            for step, (expected, found) in enumerate(zip(on_cpu, on_device, strict=True))
-            for tensor, value in expected.items()
-        ]
-    return {"rows": rows, "all_equal": all(row["equal"] for row in rows)}
+        rows.add({"numerics": name}, partial(_both_trained, spec, device, batch, steps))
+    return rows.record(all_equal=rows.all("equal"))
+
+
+def _both_trained(spec: OpSpec, device: str, batch: int, steps: int) -> Record:
+    """How many tensors of all steps were compared, and which differ."""
+    on_cpu, on_device = (_trained(spec, where, batch, steps) for where in ("cpu", device))
+    compared = [
+        (f"step {step}: {tensor}", torch.equal(value, found[tensor]))
+        for step, (expected, found) in enumerate(zip(on_cpu, on_device, strict=True))
+        for tensor, value in expected.items()
+    ]
+    different = [tensor for tensor, equal in compared if not equal]
+    return {"tensors": len(compared), "different": different, "equal": not different}
 
 
 def _trained(spec: OpSpec, device: str, batch: int, steps: int) -> list[dict[str, Tensor]]:
@@ -79,31 +88,36 @@ def _trained(spec: OpSpec, device: str, batch: int, steps: int) -> list[dict[str
     return found
 
 
-def captured_gemms(_: float, device: str = "cuda", batch: int = 16, steps: int = 3) -> Record:
+def captured_gemms(seconds: float, device: str = "cuda", batch: int = 16, steps: int = 3) -> Record:
     """Every emulated GEMM of a network with batch-norm, pooling and a loss, computed again on the CPU."""
+    rows = Rows(seconds)
+    for name, spec in specs().items():
+        rows.add({"numerics": name}, partial(_computed_again, spec, device, batch, steps))
+    return rows.record(all_equal=rows.all("equal"))
+
+
+def _computed_again(spec: OpSpec, device: str, batch: int, steps: int) -> Record:
+    """How many GEMMs ran, and whether the CPU finds the sums of all."""
     import torch.nn.functional as F
 
     import lowbit_sim as lb
     from lowbit_sim.ops.capture import capture
     from lowbit_sim.study.models import build
 
-    rows = []
-    for name, spec in specs().items():
-        # Its quantisers' random bits are in the operands; those of an accumulator would need their stream.
-        network = lb.convert(build("small_cnn", 3, 10, 8, width=8, seed=0), [lb.Rule("*", spec)]).to(device)
-        optimizer = torch.optim.SGD(network.parameters(), lr=_RATE)
-        generator, gemms = torch.Generator().manual_seed(1), []
-        for _ in range(steps):
-            x = torch.randn(batch, 3, 8, 8, generator=generator).to(device)
-            targets = torch.randint(10, (batch,), generator=generator).to(device)
-            optimizer.zero_grad()
-            with capture() as kept:
-                F.cross_entropy(network(x), targets).backward()
-            optimizer.step()
-            gemms += kept.gemms
-        compared = [_same_sums(gemm) for gemm in gemms]
-        rows.append({"numerics": name, "gemms": len(compared), "equal": all(compared) and bool(compared)})
-    return {"rows": rows, "all_equal": all(row["equal"] for row in rows)}
+    # Its quantisers' random bits are in the operands; those of an accumulator would need their stream.
+    network = lb.convert(build("small_cnn", 3, 10, 8, width=8, seed=0), [lb.Rule("*", spec)]).to(device)
+    optimizer = torch.optim.SGD(network.parameters(), lr=_RATE)
+    generator, gemms = torch.Generator().manual_seed(1), []
+    for _ in range(steps):
+        x = torch.randn(batch, 3, 8, 8, generator=generator).to(device)
+        targets = torch.randint(10, (batch,), generator=generator).to(device)
+        optimizer.zero_grad()
+        with capture() as kept:
+            F.cross_entropy(network(x), targets).backward()
+        optimizer.step()
+        gemms += kept.gemms
+    compared = [_same_sums(gemm) for gemm in gemms]
+    return {"gemms": len(compared), "equal": all(compared) and bool(compared)}
 
 
 def _same_sums(gemm: Any) -> bool:
@@ -130,14 +144,14 @@ TASKS = [
     Task(
         name="training_step_bits",
         summary="Emulated training steps without float sums: outputs, gradients, weights against the CPU's.",
-        seconds=300,
+        seconds=120,
         work=whole_steps,
         needs=("numba", "triton"),
     ),
     Task(
         name="training_step_gemms",
         summary="Every GEMM of emulated training steps of a batch-norm network, computed again on the CPU.",
-        seconds=300,
+        seconds=120,
         work=captured_gemms,
         needs=("numba", "triton"),
     ),

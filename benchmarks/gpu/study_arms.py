@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from benchmarks.gpu.kept_data import kept_data, why_no_data
 from benchmarks.gpu.task import ROOT, Record, Task, tell
 from lowbit_sim.study.native_arms import NATIVE_MODES
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 EXPERIMENTS = ROOT / "experiments"
 
-#: Studies of an hour or less, whose arms take turns in the order of their files; and those of days, native arms
+#: Studies sized for an hour, whose arms take turns in the order of their files; and those of days, native arms
 #: first.
 SHORT = ("one_h200_vgg16.toml", "one_h200_resnet20.toml")
 STUDIES = ("metagrad_resnet20_cifar10.toml", "metagrad_vgg16_cifar10.toml")
@@ -37,8 +38,14 @@ STUDIES = ("metagrad_resnet20_cifar10.toml", "metagrad_vgg16_cifar10.toml")
 #: Where runs and their checkpoints are; git ignores it.
 RUNS = ROOT / "runs" / "gpu"
 
+#: Folder of the decoded data within it.
+_DATA = "data"
+
 #: A piece stops at the end of its first epoch after so many seconds.
 PIECE_SECONDS = 480
+
+#: With less, most of a piece goes by before its first step.
+LEAST_PIECE_SECONDS = 60
 
 
 def tasks(paths: Sequence[Path] = tuple(EXPERIMENTS / name for name in STUDIES)) -> list[Task]:
@@ -80,12 +87,15 @@ def _task(path: Path, table: Mapping[str, Any], arm: Mapping[str, Any]) -> Task:
         work=partial(run_arm, path, name),
         needs=() if plain else ("pydantic",),
         in_pieces=True,
-        refusal=partial(_refusal, path, name),
+        least=LEAST_PIECE_SECONDS,
+        refusal=partial(_refusal, path, name, table["data"]),
     )
 
 
-def _refusal(path: Path, name: str) -> str | None:
+def _refusal(path: Path, name: str, data: Mapping[str, Any]) -> str | None:
     """Why an arm can't run on a CUDA device, as the study's code says; without pydantic only plain arms get here."""
+    if (why := why_no_data(data)) is not None:
+        return why
     if find_spec("pydantic") is None or not torch.cuda.is_available():
         return None
     from lowbit_sim.study.load_study import load_study
@@ -111,7 +121,8 @@ def run_arm(
         The record of the study so far, or None where the arm has not come to its end.
     """
     work = _through_the_study if find_spec("pydantic") else _plainly
-    record = work(path, name, seconds, device=device, out=out)
+    with kept_data(out / _DATA):
+        record = work(path, name, seconds, device=device, out=out)
     if record is None:
         _name_files(out)
     return record
@@ -154,7 +165,8 @@ def epoch_line(arm: str, seed: int, metrics: EpochMetrics) -> str:
 
 def _name_files(out: Path) -> None:
     """Name what the next piece goes on from: a machine that does not keep this folder has to be given it."""
-    files = sorted(file for file in out.rglob("*") if file.is_file())
+    # Tensors of the data are made again wherever they are missing.
+    files = sorted(f for f in out.rglob("*") if f.is_file() and (out / _DATA) not in f.parents)
     size = sum(file.stat().st_size for file in files) / 2**20
     tell(f"the next piece goes on from {out}: {len(files)} files, {size:.1f} MiB; the largest are")
     for file in sorted(files, key=lambda file: -file.stat().st_size)[:3]:

@@ -24,6 +24,10 @@ tell = partial(print, flush=True)
 TO_BE_CONTINUED = 75
 
 
+#: Seconds below which a task is not worth its start: torch and the device alone take some.
+LEAST_SECONDS = 30
+
+
 def _available() -> None:
     """Nothing stands against the task."""
 
@@ -35,7 +39,8 @@ class Task:
     Attributes:
         name: Its name, and its record's file.
         summary: What it is, in a line.
-        seconds: Time limit of its process; of a task in pieces, when a piece stops at its next epoch's end.
+        seconds: The most that its process is given; of a task in pieces, when a piece stops at its next epoch's end.
+        least: With fewer seconds it is not started.
         work: Does it, given the seconds of a piece; gives its record, or None where another piece is to follow.
         needs: Modules beside `ALWAYS`.
         in_pieces: Whether it can stop and go on.
@@ -47,6 +52,7 @@ class Task:
     seconds: int
     work: Callable[[float], Record | None]
     needs: tuple[str, ...] = ()
+    least: int = LEAST_SECONDS
     in_pieces: bool = False
     refusal: Callable[[], str | None] = _available
 

@@ -9,6 +9,7 @@ which sees a rank's half alone.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from datetime import timedelta
 from pathlib import Path
@@ -71,12 +72,20 @@ def of_one_process(device: str) -> list[Tensor]:
     return weights_of(network)
 
 
+class RefusedError(RuntimeError):
+    """The library that the ranks talk by does not let them: nothing of ours had run."""
+
+
 def _rank(rank: int, backend: str, device: str, folder: str) -> None:
     torch.set_num_threads(1)
+    # Without a network gloo finds no address of its own by the host's name.
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     rendezvous = f"file://{Path(folder) / 'rendezvous'}"
     torch.distributed.init_process_group(
         backend, init_method=rendezvous, rank=rank, world_size=2, timeout=timedelta(seconds=60)
     )
+    torch.distributed.all_reduce(torch.ones(1, device=device))
+    _joined(Path(folder), rank).touch()
     half = BATCH // 2
     network = model().to(device)
     wrapped = DistributedDataParallel(network)
@@ -86,8 +95,27 @@ def _rank(rank: int, backend: str, device: str, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+def _joined(folder: Path, rank: int) -> Path:
+    """A file that says that a rank has exchanged a first number."""
+    return folder / f"{rank}.joined"
+
+
 def of_two_ranks(backend: str, device: str) -> list[list[Tensor]]:
-    """The weights of each rank after the steps on halves of the batches."""
+    """The weights of each rank after the steps on halves of the batches.
+
+    Args:
+        backend: Of torch.distributed; on a CUDA device "cpu:gloo,cuda:nccl" for NCCL, as counts of elements are
+            exchanged between the hosts.
+        device: Of both ranks.
+
+    Raises:
+        RefusedError: The ranks could not exchange a single number.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        spawn(_rank, (backend, device, folder), nprocs=2)
+        try:
+            spawn(_rank, (backend, device, folder), nprocs=2)
+        except Exception as error:
+            if any(_joined(Path(folder), rank).exists() for rank in range(2)):
+                raise
+            raise RefusedError(str(error)) from error
         return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(2)]

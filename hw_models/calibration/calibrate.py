@@ -1,88 +1,16 @@
-"""Calibrates a profile on the present device, and says how well it predicts GEMMs that it was not fitted to.
-
-The GEMMs that fix the numbers are cubes, small and large; those that are predicted are the ones of a training step of
-ResNet-20 and of VGG-16 on 32x32 images (all three roles), and two that are neither.
-"""
+"""Calibrates a profile on the present device, and says how well it predicts GEMMs that it was not fitted to."""
 
 from __future__ import annotations
 
-import platform
-import re
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from hw_models.calibration.fit import fit
-from hw_models.calibration.modes import TimedMode, matrices, timed_modes
+from hw_models.calibration.measure import Measurement, Plan, ReadEnergy, gemm_row, measure
 from hw_models.calibration.prediction import Prediction, predictions, typical_factor
-from hw_models.calibration.profile_text import Device, profile_text
-from hw_models.calibration.timing import Shape, best_time, copy_bandwidth, timed_gemms
+from hw_models.calibration.profile_text import Device
 from hw_models.load import parse
-
-#: A counter of energy: joules since some moment; None where there is none.
-ReadEnergy = Callable[[], float] | None
-
-#: GEMMs of training on 32x32 images, (M, N, K) for a batch of 128; M or K of a smaller batch is that much smaller.
-_OF_NETWORKS: tuple[tuple[str, Shape], ...] = (
-    ("rows", (131_072, 16, 144)),  # ResNet-20, first stage: output and grad_input
-    ("rows", (32_768, 32, 288)),
-    ("rows", (8_192, 64, 576)),
-    ("reduction", (16, 144, 131_072)),  # its grad_weight
-    ("reduction", (64, 576, 8_192)),
-    ("rows", (131_072, 64, 576)),  # VGG-16: output and grad_input
-    ("rows", (8_192, 256, 2_304)),
-    ("rows", (2_048, 512, 4_608)),
-    ("reduction", (256, 2_304, 8_192)),  # its grad_weight
-    ("reduction", (512, 4_608, 2_048)),
-)
-_OTHERS: tuple[Shape, ...] = ((1_024, 4_096, 256), (768, 768, 3_072))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What is timed.
-
-    Attributes:
-        fitted: GEMMs that fix the numbers.
-        batch: Images of the networks' GEMMs.
-        copy_bytes: Size of the copy, far beyond the caches.
-        series_s: Seconds that a series of repetitions takes at least.
-    """
-
-    fitted: tuple[Shape, ...]
-    batch: int
-    copy_bytes: int
-    series_s: float
-
-    @property
-    def held_out(self) -> tuple[Shape, ...]:
-        """GEMMs that are predicted."""
-        return (*(_at_batch(kind, shape, self.batch) for kind, shape in _OF_NETWORKS), *_OTHERS)
-
-
-GPU_PLAN = Plan(
-    fitted=((32, 32, 32), (4_096, 4_096, 4_096), (8_192, 8_192, 8_192)),
-    batch=128,
-    copy_bytes=1 << 30,
-    series_s=0.02,
-)
-CPU_PLAN = Plan(
-    fitted=((32, 32, 32), (512, 512, 512), (1_024, 1_024, 1_024)),
-    batch=8,
-    copy_bytes=1 << 28,
-    series_s=0.02,
-)
-
-
-def _at_batch(kind: str, shape: Shape, batch: int) -> Shape:
-    rows, columns, reduction = shape
-    if kind == "rows":
-        return rows * batch // 128, columns, reduction
-    return rows, columns, reduction * batch // 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,18 +18,27 @@ class Calibration:
     """A fitted profile and what it predicts.
 
     Attributes:
-        device: The device.
-        profile: The profile's text.
+        measurement: What was measured, and the profile's text.
         predictions: First of the GEMMs that fixed it, then of the others.
-        copy_bytes_per_second: What was measured of the memory.
-        power_w: Power under load, or None where it was not measured.
     """
 
-    device: Device
-    profile: str
+    measurement: Measurement
     predictions: tuple[Prediction, ...]
-    copy_bytes_per_second: float
-    power_w: float | None
+
+    @property
+    def device(self) -> Device:
+        """The device."""
+        return self.measurement.device
+
+    @property
+    def profile(self) -> str:
+        """The profile's text."""
+        return self.measurement.profile
+
+    @property
+    def copy_bytes_per_second(self) -> float:
+        """What was measured of the memory."""
+        return self.measurement.copy_bytes_per_second
 
     def typical_factor(self, mode: str = "") -> float:
         """How far off a prediction of a held-out GEMM typically is, of one mode or of all; see `prediction`."""
@@ -111,11 +48,7 @@ class Calibration:
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain dicts, lists, strings and numbers, for JSON."""
         return {
-            "device": self.device.name,
-            "units": self.device.units,
-            "measured_with": self.device.measured_with,
-            "copy_bytes_per_second": self.copy_bytes_per_second,
-            "power_w": self.power_w,
+            **self.measurement.summary(),
             "typical_factor_held_out": {
                 mode: self.typical_factor(mode)
                 for mode in dict.fromkeys(p.gemm.mode for p in self.predictions)
@@ -126,23 +59,14 @@ class Calibration:
 
 
 def _row(each: Prediction) -> dict[str, Any]:
-    rows, columns, reduction = each.gemm.shape
-    return {
-        "mode": each.gemm.mode,
-        "m": rows,
-        "n": columns,
-        "k": reduction,
-        "held_out": each.held_out,
-        "measured_s": each.gemm.seconds,
-        "predicted_s": each.predicted_s,
-        "error": each.error,
-    }
+    measured = gemm_row(each.gemm, held_out=each.held_out)
+    return {**measured, "predicted_s": each.predicted_s, "error": each.error}
 
 
 def calibrate(
     device: torch.device, hardware: str, *, plan: Plan | None = None, read_energy: ReadEnergy = None
 ) -> Calibration:
-    """Time the plan's GEMMs on a device, fit a profile to the first of them, and predict the others.
+    """Time a plan's GEMMs on a device, fit a profile to the first of them, and predict the others.
 
     Args:
         device: The device.
@@ -153,78 +77,14 @@ def calibrate(
     Raises:
         ValueError: Times that fix no machine: see `fit.fit`.
     """
-    plan = plan or (GPU_PLAN if device.type == "cuda" else CPU_PLAN)
-    modes = timed_modes(device)
-    known = described(device, hardware)
-    fitted = timed_gemms(modes, plan.fitted, device, plan.series_s, known.cache_bytes)
-    bandwidth = copy_bandwidth(device, plan.copy_bytes, plan.series_s)
-    power = _power(modes, plan, device, read_energy)
-    text = profile_text(known, fit(fitted, bandwidth, power), modes)
-    profile = parse(text, f"the fit to {hardware}")
-    others = timed_gemms(modes, plan.held_out, device, plan.series_s, known.cache_bytes)
-    found = [
-        *predictions(profile, modes, fitted, held_out=False),
-        *predictions(profile, modes, others, held_out=True),
-    ]
-    return Calibration(
-        device=known,
-        profile=text,
-        predictions=tuple(found),
-        copy_bytes_per_second=bandwidth,
-        power_w=power,
+    return predicted(measure(device, hardware, plan=plan, read_energy=read_energy))
+
+
+def predicted(found: Measurement) -> Calibration:
+    """What the fitted profile makes of every GEMM that was measured."""
+    profile = parse(found.profile, f"the fit to {found.device.name}")
+    both = (
+        *predictions(profile, found.modes, found.fitted, held_out=False),
+        *predictions(profile, found.modes, found.held_out, held_out=True),
     )
-
-
-def described(device: torch.device, hardware: str) -> Device:
-    """What is known of a device."""
-    versions = f"{datetime.now(UTC):%Y-%m-%d}, torch {torch.__version__}, Python {platform.python_version()}"
-    if device.type != "cuda":
-        return Device(
-            name=hardware,
-            units=torch.get_num_threads(),
-            cache_bytes=_last_cache_bytes(),
-            measured_with=versions,
-        )
-    known = torch.cuda.get_device_properties(device)
-    return Device(
-        name=hardware,
-        units=known.multi_processor_count,
-        cache_bytes=known.L2_cache_size,
-        measured_with=f"{versions}, CUDA {torch.version.cuda}",
-    )
-
-
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20}
-
-
-def _last_cache_bytes(folder: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> int:
-    """Capacity of the processor's last cache as the system shows it; 2 MiB where it shows none."""
-    sizes = []
-    for index in sorted(folder.glob("index*/size")):
-        match = re.fullmatch(r"(\d+)([KM]?)", index.read_text().strip())
-        if match is not None:
-            sizes.append(int(match[1]) * _UNITS[match[2]])
-    return max(sizes, default=2 << 20)
-
-
-def _power(
-    modes: Sequence[TimedMode], plan: Plan, device: torch.device, read_energy: ReadEnergy
-) -> float | None:
-    """Power while the largest GEMM of the narrowest float mode runs."""
-    if read_energy is None:
-        return None
-    mode = min((m for m in modes if m.kind == "float"), key=lambda m: m.operand_bits)
-    a, b = matrices(mode, *plan.fitted[-1], device)
-    once = best_time(lambda: mode.product(a, b), device, plan.series_s)
-    repetitions = max(1, int(_POWER_SECONDS / once))
-    before = read_energy()
-    for _ in range(repetitions):
-        mode.product(a, b)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    joules = read_energy() - before
-    return joules / (once * repetitions)
-
-
-#: Seconds of load for a reading of power: counters move every few tens of milliseconds.
-_POWER_SECONDS = 2.0
+    return Calibration(measurement=found, predictions=both)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from hw_models.schema.array import Kind
+from lowbit_sim.arith.backends.cuda_products import int8_product
+
+if TYPE_CHECKING:
+    from hw_models.schema.array import Kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +61,9 @@ def _at_precision(precision: str, a: Tensor, b: Tensor) -> Tensor:
 
 
 def _in_int8(a: Tensor, b: Tensor) -> Tensor:
-    # The right operand by columns, as the integer kernels of CUDA devices read it.
+    # A CUDA device's units want more rows than some GEMMs have: the padding is a part of what such a GEMM takes.
+    if a.device.type == "cuda":
+        return int8_product(a, b)
     return torch._int_mm(a, b)  # pyright: ignore[reportPrivateImportUsage]
 
 

@@ -5,8 +5,11 @@
 Operands of all three GEMMs, gradients too, are quantised with one scale for a tensor and rounded to nearest even;
 products are `torch._int_mm`'s, which adds in 32 bits modulo 2^32: on the tensor cores of a CUDA device, on a CPU with
 VNNI's instructions. So all values are those of `OpSpec.uniform(INT8, mac=MAC)`, bit for bit, in plain torch
-operations but for the quantiser's own kernel where the device has one. Nothing is counted, billed or proven; a NaN
-becomes a NaN of the loss where there is no such kernel.
+operations but for the quantiser's own kernels where the device has them. Nothing is counted, billed or proven.
+
+A GPU's host never waits for a value, so that the layers can be recorded into a CUDA graph. Hence a NaN raises
+`NotANumberError` on the CPU only. On other devices it makes the operand's scale NaN, and with it every result of its
+GEMMs: the loss of this step, or after a gradient's NaN that of the next.
 
 A convolution is the same GEMMs of its unfolded codes; `grad_input` is a convolution of the gradient, with a stride's
 zeros inserted, with the kernel turned round.
@@ -28,27 +31,47 @@ from lowbit_sim.arith.backends import cuda_products
 from lowbit_sim.arith.mac import MacUnit
 from lowbit_sim.nn.convert import UnsupportedModuleError
 from lowbit_sim.nn.registry import multiplies, retyped
+from lowbit_sim.numerics import triton_support
 from lowbit_sim.numerics.catalog import INT8
+from lowbit_sim.numerics.rounding import Rounding
 from lowbit_sim.ops.bias import add_bias
+from lowbit_sim.quant.codes import to_codes
+from lowbit_sim.quant.granularity import PerTensor
 from lowbit_sim.quant.quantizer import Quantizer, missing_kernel
+from lowbit_sim.quant.scaling import MIN_SCALE, scale_of_clip
 
 #: The accumulator of the machine's units.
 MAC = MacUnit(accumulator_bits=32, overflow="wrap")
 
 _QUANTIZER = Quantizer(INT8)
 
-#: A scale is never smaller, so that its reciprocal is finite; 1 stands for that of zeros (see `Quantizer`).
-_SMALLEST_SCALE = 2.0**-126
-
 Codes = tuple[Tensor, Tensor]
 
 
 def int8_codes(x: Tensor) -> Codes:
-    """int8 codes of x's shape and their scale, float32 []."""
-    if missing_kernel(x.device) is None:
-        quantized = _QUANTIZER(x)
-        return quantized.codes, quantized.scale.reshape(())
-    return plain_int8_codes(x)
+    """int8 codes of x's shape and their scale, float32 [].
+
+    Raises:
+        NotANumberError: x, on the CPU, holds NaN. Elsewhere the codes are undefined then and the scale is NaN.
+    """
+    if not x.numel() or missing_kernel(x.device) is not None:
+        return plain_int8_codes(x)
+    if triton_support.uses_triton(x.device):
+        return _int8_codes_on_gpu(x)
+    quantized = _QUANTIZER(x)
+    return quantized.codes, quantized.scale.reshape(())
+
+
+def _int8_codes_on_gpu(x: Tensor) -> Codes:
+    """The quantiser's kernels without its question to the device whether there is a NaN."""
+    from lowbit_sim.quant.triton_extremes import region_maxima
+
+    x, granularity = x.detach().resolve_neg().to(torch.float32).contiguous(), PerTensor()
+    largest = region_maxima(x, granularity, magnitudes=True)[0]
+    # The kernel leaves infinities out and gives infinity for NaN.
+    scale = torch.where(torch.isinf(largest), torch.nan, scale_of_clip(largest, INT8))
+    codes = to_codes(x, scale, None, granularity, INT8, Rounding(), None)
+    return codes, scale.reshape(())
 
 
 def plain_int8_codes(x: Tensor) -> Codes:
@@ -56,9 +79,12 @@ def plain_int8_codes(x: Tensor) -> Codes:
     x = x.detach().to(torch.float32)
     if not x.numel():
         return x.to(torch.int8), torch.ones((), device=x.device)
-    largest = x.abs().amax()
-    scale = torch.where(largest == 0, 1.0, (largest / 127).clamp_min(_SMALLEST_SCALE))
-    return (x * (1 / scale)).round_().clamp_(-127, 127).to(torch.int8), scale
+    magnitudes = x.abs()
+    largest = magnitudes.masked_fill_(magnitudes == torch.inf, 0).amax()  # infinities saturate
+    # A tensor, because dividing by a Python number multiplies by its reciprocal on a GPU, which differs.
+    quotient = largest / torch.full_like(largest, 127)
+    scale = torch.where(largest == 0, 1.0, quotient.clamp_min(MIN_SCALE))
+    return (x * scale.reciprocal()).round_().clamp_(-127, 127).to(torch.int8), scale
 
 
 def int8_product(a: Tensor, b: Tensor) -> Tensor:

@@ -37,7 +37,8 @@ class Shard:
     Args:
         rank: This process' number, which orders the slices.
         size: Number of processes, at most 512.
-        group: A torch.distributed process group with a CPU backend; None for the default group.
+        group: A torch.distributed process group with a CPU backend, beside NCCL "cpu:gloo,cuda:nccl"; None for the
+            default group.
 
     Raises:
         ValueError: A rank or size out of range.
@@ -58,10 +59,15 @@ class Shard:
         """This process' shard in an initialised process group.
 
         Raises:
-            RuntimeError: torch.distributed is not initialised.
+            RuntimeError: torch.distributed is not initialised, or the group has no backend for the CPU.
         """
         if not torch.distributed.is_initialized():
             raise RuntimeError("there is no process group: call torch.distributed.init_process_group first")
+        if "cpu:" not in (backend := torch.distributed.get_backend_config(group)):
+            raise RuntimeError(
+                f"ranks exchange counts of elements on the CPU, for which the group ({backend}) has no backend: "
+                'call init_process_group("cpu:gloo,cuda:nccl")'
+            )
         return Shard(
             rank=torch.distributed.get_rank(group), size=torch.distributed.get_world_size(group), group=group
         )

@@ -18,11 +18,15 @@ from torch.optim import Optimizer
 
 
 class LossScaling:
-    """`torch.amp.GradScaler` for a loop with recipes: whether a step's update happens is known before they act."""
+    """`torch.amp.GradScaler` for a loop with recipes: whether a step's update happens is known before they act.
+
+    The host waits for the device once a step, in `unscale`, whose answer decides what `update` does.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.scaler = torch.amp.GradScaler(device.type)  # pyright: ignore[reportPrivateImportUsage]
         self.skipped = 0
+        self._finite = True
 
     def scaled(self, loss: Tensor) -> Tensor:
         """The loss to differentiate."""
@@ -31,14 +35,19 @@ class LossScaling:
     def unscale(self, optimizer: Optimizer) -> bool:
         """Divide the gradients by the scale; whether all of them are finite."""
         self.scaler.unscale_(optimizer)
-        return _all_finite([p.grad for group in optimizer.param_groups for p in group["params"]])
+        self._finite = _all_finite([p.grad for group in optimizer.param_groups for p in group["params"]])
+        return self._finite
 
     def update(self, optimizer: Optimizer) -> None:
-        """The optimiser's step, unless a gradient was not finite when it was unscaled; then the scale's own."""
-        before = self.scaler.get_scale()
-        self.scaler.step(optimizer)
+        """After `unscale`: the optimiser's step, unless a gradient was not finite then; and the scale's own.
+
+        Not `GradScaler.step`, which asks the device once more for what `unscale` has found.
+        """
+        if self._finite:
+            optimizer.step()
+        else:
+            self.skipped += 1
         self.scaler.update()
-        self.skipped += self.scaler.get_scale() < before
 
     def measurements(self) -> dict[str, float]:
         """The scale, and how many updates were left out so far."""

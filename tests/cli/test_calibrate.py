@@ -4,8 +4,8 @@ import pytest
 from typer.testing import CliRunner
 
 import hw_models
-from hw_models.calibration import calibrate as calibration
-from hw_models.calibration.calibrate import Plan
+from hw_models.calibration import measure as calibration
+from hw_models.calibration.measure import Plan
 from lowbit_sim.cli import app
 
 PLAN = Plan(fitted=((32, 32, 32), (384, 384, 384)), batch=1, copy_bytes=1 << 20, series_s=1e-3)

@@ -24,18 +24,18 @@ def few_units(monkeypatch):
 
 
 def test_integer_units_agree(few_units):
-    record = check_gemm.check_integers(0, "cpu", ((3, 9, 4),))
+    record = check_gemm.check_integers(1000, "cpu", ((3, 9, 4),))
     assert record["all_equal"]
     assert {row["way"] for row in record["rows"]} == {"fastest", "kernel"}
     assert any(row["overflows_on_cpu"] for row in record["rows"])
 
 
 def test_float_units_agree(few_units):
-    assert check_gemm.check_floats(0, "cpu", ((2, 5, 3),))["all_equal"]
+    assert check_gemm.check_floats(1000, "cpu", ((2, 5, 3),))["all_equal"]
 
 
 def test_block_scaled_operands_agree():
-    record = check_gemm.check_blocks(0, "cpu", (3, 70, 4))
+    record = check_gemm.check_blocks(1000, "cpu", (3, 70, 4))
     assert record["all_equal"]
     assert len(record["rows"]) == 6
 
@@ -49,7 +49,7 @@ def test_a_wrong_kernel_is_seen(few_units, monkeypatch, wrong):
         return dataclasses.replace(result, **{wrong: getattr(result, wrong) + 1})
 
     monkeypatch.setattr(triton_gpu, "run", run)
-    record = check_gemm.check_integers(0, "cpu", ((2, 3, 2),))
+    record = check_gemm.check_integers(1000, "cpu", ((2, 3, 2),))
     assert not record["all_equal"]
     assert all(row["equal"] == (row["way"] == "fastest") for row in record["rows"])
 
@@ -60,6 +60,8 @@ def test_every_rule_is_among_the_units():
     assert {u.overflow_at for u in units} == {"addition", "chunk", "outer"}
     assert {u.truncation for u in units if u.truncated_bits} == set(TRUNCATIONS)
     assert any(u.products for u in units)
+    assert {u.order for u in units} == {"sequential", "tree"}
+    assert "tree" in {u.order for u in bench_gemm.integer_units().values()}
 
 
 @pytest.fixture
@@ -71,28 +73,49 @@ def int8_only(monkeypatch):
 
 
 def test_training_steps_agree(int8_only):
-    record = check_training_step.whole_steps(0, "cpu", batch=2, steps=2)
+    record = check_training_step.whole_steps(1000, "cpu", batch=2, steps=2)
     assert record["all_equal"]
-    # Two numerics, two steps; y, the input's gradient, three weights and their gradients.
-    assert len(record["rows"]) == 2 * 2 * 8
+    # Two steps; y, the input's gradient, three weights and their gradients.
+    assert [row["tensors"] for row in record["rows"]] == [2 * 8, 2 * 8]
+
+
+def test_a_tensor_that_differs_is_named(int8_only, monkeypatch):
+    right = check_training_step._trained
+
+    def trained(spec, device, batch, steps):
+        found = right(spec, "cpu", batch, steps)
+        return found if device == "cpu" else [*found[:-1], found[-1] | {"y": found[-1]["y"] + 1}]
+
+    monkeypatch.setattr(check_training_step, "_trained", trained)
+    record = check_training_step.whole_steps(1000, "cuda", batch=2, steps=2)
+    assert not record["all_equal"]
+    assert all(row["different"] == ["step 1: y"] for row in record["rows"])
+
+
+def test_a_unit_that_fails_leaves_the_others(few_units, monkeypatch):
+    monkeypatch.setattr(triton_gpu, "run", None)
+    record = check_gemm.check_integers(1000, "cpu", ((2, 3, 2),))
+    assert (record["all_equal"], record["complete"]) == (False, True)
+    assert record["failed_rows"] > 0
+    assert all(("failed" in row) == (row["way"] == "kernel") for row in record["rows"])
 
 
 def test_captured_gemms_agree(int8_only, monkeypatch):
-    record = check_training_step.captured_gemms(0, "cpu", batch=2, steps=1)
+    record = check_training_step.captured_gemms(1000, "cpu", batch=2, steps=1)
     assert record["all_equal"]
     assert all(row["gemms"] == 11 for row in record["rows"])
     monkeypatch.setattr(check_training_step, "_same_sums", lambda gemm: gemm.role != "grad_weight")
-    assert not check_training_step.captured_gemms(0, "cpu", batch=2, steps=1)["all_equal"]
+    assert not check_training_step.captured_gemms(1000, "cpu", batch=2, steps=1)["all_equal"]
 
 
 def test_speeds_are_of_right_results(monkeypatch):
     monkeypatch.setattr(bench_gemm, "_SECONDS", 0.0)
-    record = bench_gemm.integer_gemms(0, "cpu", (8,))
+    record = bench_gemm.integer_gemms(1000, "cpu", (8,))
     assert record["all_equal"]
     assert {row["gemm"] for row in record["rows"]} > {"torch._int_mm", "torch float32", "torch bfloat16"}
-    assert bench_gemm.float_gemms(0, "cpu", (8,))["all_equal"]
+    assert bench_gemm.float_gemms(1000, "cpu", (8,))["all_equal"]
     monkeypatch.setattr(bench_gemm, "integer_units", lambda: {"8 bits": MacUnit(accumulator_bits=8)})
-    row = bench_gemm.integer_gemms(0, "cpu", (8,))["rows"][-1]
+    row = bench_gemm.integer_gemms(1000, "cpu", (8,))["rows"][-1]
     assert row["tera_macs_per_s"] == pytest.approx(8**3 / row["median_s"] / 1e12)
 
 

@@ -11,6 +11,7 @@ from benchmarks.gpu import bench_quantisers, check_quantisers
 from benchmarks.gpu.check_quantisers import element_codes, far_elements, whole_quantizers
 from lowbit_sim.numerics import triton_support
 from lowbit_sim.numerics.catalog import parse_format
+from lowbit_sim.numerics.formats import IntFormat
 
 pytest.importorskip("triton", reason="Triton is not installed")
 if triton_support.why_no_triton(torch.device("cpu")) is not None:
@@ -91,18 +92,35 @@ real = lb.Stream
 
 def test_bandwidth(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(10**6))
-    monkeypatch.setattr(
-        bench_quantisers, "shortest", lambda work, device, rounds: work() is None or next(clock) + 1
-    )
+    monkeypatch.setattr(bench_quantisers, "shortest", lambda work, *_: (work(), next(clock) + 1)[1])
     record = bench_quantisers.bandwidth(1e9, "cpu", sizes=(64 * 32,), rounds=1)
     assert record["rows"][0]["work"] == "copy"
     assert [row["work"] for row in record["rows"][1:3]] == [
         "int8, PerTensor(), nearest_even",
         "int8, PerTensor(), stochastic",
     ]
-    assert record["rows"][1]["bytes_per_s"] == 5 * 64 * 32 / 2
+    row = record["rows"][1]
+    assert (row["bytes_per_s"], row["kernel_bytes_per_s"]) == (5 * 64 * 32 / 2, 5 * 64 * 32 / 3)
+    assert row["kernel_over_copy"] == pytest.approx(5 / 3 / 8)
+    assert record["complete"]
+    assert not record["failed_rows"]
     assert not record["reached"]
+
+
+def test_the_kernel_alone_gives_the_codes_of_the_whole() -> None:
+    x = torch.randn(3, 32)
+    fmt, stream = parse_format("int8"), lb.Stream(seed=1)
+    assert isinstance(fmt, IntFormat)
+    for granularity in (lb.PerTensor(), lb.PerAxis(0)):
+        scale = lb.Quantizer(fmt, granularity=granularity)(x).scale
+        launch = bench_quantisers._kernel(x, scale, granularity, fmt, lb.Rounding(), stream)
+        launch()
+        expected = bench_quantisers.to_codes(x, scale, None, granularity, fmt, lb.Rounding(), None)
+        assert torch.equal(launch.args[-1].reshape(3, 32), expected)
 
 
 def test_the_shortest_round_is_timed() -> None:
     assert 0 < bench_quantisers.shortest(lambda: sum(range(100)), "cpu", 5) < 1
+    calls: list[int] = []
+    assert bench_quantisers.shortest(lambda: calls.append(0), "cpu", 5, launches=4) < 1
+    assert len(calls) == 3 + 5 * 4

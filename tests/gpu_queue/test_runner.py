@@ -1,4 +1,6 @@
+import dataclasses
 import json
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -6,8 +8,10 @@ import pytest
 import torch
 
 from benchmarks.gpu import __main__ as command
+from benchmarks.gpu import runner
 from benchmarks.gpu import task as task_module
-from benchmarks.gpu.runner import listing, run_queue, run_task
+from benchmarks.gpu.rows import FILE
+from benchmarks.gpu.runner import GRACE_SECONDS, listing, run_queue, run_task, start_process
 from benchmarks.gpu.task import TO_BE_CONTINUED, Task
 
 
@@ -29,7 +33,8 @@ class Processes:
         return next(self.codes, 0)
 
     def run(self, *tasks: Task, records: Path, **options) -> int:
-        return run_queue(tasks, records=records, start=self, clock=lambda: self.now, **options)
+        clock, works = lambda: self.now, lambda: None
+        return run_queue(tasks, records=records, start=self, clock=clock, **{"preflight": works, **options})
 
 
 def test_a_recorded_task_is_not_run_again_unless_asked_for(tmp_path, capsys):
@@ -64,12 +69,98 @@ def test_a_task_in_pieces_goes_on_until_it_ends(tmp_path):
     assert processes.started == [("subject", 100)] * 3
 
 
-def test_the_queue_ends_with_its_time(tmp_path, capsys):
+def test_the_queue_ends_with_its_time_and_counts_what_a_piece_takes_to_end(tmp_path, capsys):
     processes = Processes([TO_BE_CONTINUED] * 9, takes=100)
-    code = processes.run(task(in_pieces=True), task("whole"), records=tmp_path, seconds=250)
+    seconds = 200 + GRACE_SECONDS + 50
+    code = processes.run(task(in_pieces=True), records=tmp_path, seconds=seconds)
     assert code == TO_BE_CONTINUED
     assert processes.started == [("subject", 100), ("subject", 100), ("subject", 50)]
-    assert "whole: left for the next call: no time" in capsys.readouterr().out
+    assert "subject: left for the next call: no time" in capsys.readouterr().out
+
+
+def test_a_task_gets_what_is_left_down_to_its_least(tmp_path):
+    processes = Processes(takes=60)
+    code = processes.run(*(task(name) for name in "abc"), records=tmp_path, seconds=140)
+    assert code == TO_BE_CONTINUED
+    assert processes.started == [("a", 100), ("b", 80)]  # 20 s are less than a task is worth
+
+
+def test_no_study_is_started_while_a_benchmark_waits(tmp_path, capsys):
+    processes = Processes()
+    study = task("study", in_pieces=True, least=1)
+    assert processes.run(task("benchmark"), study, records=tmp_path) == 0
+    assert processes.started == [("benchmark", 100), ("study", 100)]
+    processes.started.clear()
+    code = processes.run(task("benchmark", least=100), study, records=tmp_path, seconds=99)
+    assert (code, processes.started) == (TO_BE_CONTINUED, [])
+    assert "study: left for the next call: others come first" in capsys.readouterr().out
+
+
+def test_only_what_is_asked_for_is_run(tmp_path):
+    processes = Processes()
+    assert processes.run(task("a"), task("b"), records=tmp_path, only=["b"]) == 0
+    assert processes.started == [("b", 100)]
+
+
+def test_nothing_is_run_where_the_preflight_fails(tmp_path, capsys):
+    processes = Processes()
+    code = processes.run(task(), records=tmp_path, preflight=lambda: "numba does not work here: no LLVM")
+    assert (code, processes.started) == (1, [])
+    assert "nothing was run: numba does not work here" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("record", "runs"),
+    [
+        ({"complete": True, "limit_s": 40}, False),
+        ({"complete": False, "limit_s": 40}, True),
+        ({"complete": False, "limit_s": 100}, False),
+        ({"complete": False, "limit_s": 100, "ended": "out of time"}, False),
+        ({"complete": False, "limit_s": 100, "ended": "failed with code -11"}, True),
+    ],
+)
+def test_a_record_in_part_is_made_again_with_more_time_or_after_a_failure(tmp_path, record, runs):
+    (tmp_path / "subject.json").write_text(json.dumps(record))
+    processes = Processes()
+    processes.run(task(), records=tmp_path)
+    assert bool(processes.started) == runs
+
+
+def test_a_task_that_came_to_a_part_in_less_than_its_time_goes_on(tmp_path, capsys):
+    def start(subject: Task, seconds: int) -> int:
+        run_task(dataclasses.replace(subject, work=lambda _: dict(PART)), seconds, tmp_path)
+        return 0
+
+    options = {"records": tmp_path, "start": start, "preflight": lambda: None}
+    assert run_queue([task()], seconds=60, **options) == TO_BE_CONTINUED
+    assert "subject: recorded in part, 2 rows failed: goes on with more time" in capsys.readouterr().out
+    assert run_queue([task()], **options) == 0
+
+
+PART = {"environment": {}, "complete": False, "failed_rows": 2, "rows": []}
+
+
+def test_a_process_that_is_out_of_time_is_ended_with_its_children_and_its_rows_stay(tmp_path, monkeypatch):
+    child, script = tmp_path / "child.pid", tmp_path / "task"
+    script.write_text(
+        f"""#!{sys.executable}
+import os, pathlib, subprocess, sys, time
+pathlib.Path(os.environ["{FILE}"]).write_text('{{"row": 1}}\\n{{"row":')
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+pathlib.Path({str(child)!r}).write_text(str(child.pid))
+time.sleep(600)
+"""
+    )
+    script.chmod(0o755)
+    monkeypatch.setattr(runner.sys, "executable", str(script))
+    monkeypatch.setattr(runner, "environment", dict)
+    assert start_process(task(), 3, tmp_path / "records") is None
+    [path] = (tmp_path / "records").iterdir()
+    record = json.loads(path.read_text())
+    assert record["rows"] == [{"row": 1}]
+    assert (record["complete"], record["ended"], record["limit_s"]) == (False, "out of time", 3)
+    status = Path(f"/proc/{child.read_text()}/stat")
+    assert not status.exists() or status.read_text().split()[2] == "Z"
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,13 @@ def test_ranks_and_sizes_out_of_range(arguments) -> None:
         Shard(**arguments)
 
 
+def test_a_group_without_a_backend_for_the_cpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_backend_config", lambda group: "cuda:nccl")
+    with pytest.raises(RuntimeError, match=r'the group \(cuda:nccl\) has no backend: .*"cpu:gloo,cuda:nccl"'):
+        Shard.of()
+
+
 def test_what_can_t_be_sharded_is_refused() -> None:
     shard = Shard(rank=0, size=1)
     with pytest.raises(RuntimeError, match="there is no process group"):

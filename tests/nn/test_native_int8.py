@@ -1,10 +1,15 @@
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import lowbit_sim as lb
 from lowbit_sim.nn import native_int8
@@ -17,6 +22,8 @@ from lowbit_sim.nn.native_int8 import (
     plain_int8_codes,
     why_no_integer_units,
 )
+from lowbit_sim.numerics import triton_support
+from lowbit_sim.quant.quantizer import NotANumberError
 
 SPEC = lb.OpSpec.uniform(lb.INT8, mac=MAC)
 
@@ -77,13 +84,86 @@ def test_a_network_gives_the_bits_of_its_emulation():
     check_twins(network, torch.randn(4, 3, 8, 8))
 
 
-@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), max_size=40))
+@given(st.lists(st.floats(width=32, allow_nan=False), max_size=40))
 def test_plain_codes_are_the_quantisers(values):
     x = torch.tensor(values, dtype=torch.float32)
     codes, scale = plain_int8_codes(x)
     theirs, their_scale = int8_codes(x)
     assert torch.equal(codes, theirs)
     assert torch.equal(scale, their_scale)
+
+
+class Operations(TorchDispatchMode):
+    """Notes what torch runs, each operation with its arguments."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.calls.append((func.overloadpacket.__name__, args))
+        return func(*args, **(kwargs or {}))
+
+    @property
+    def waits(self) -> list[str]:
+        """Those whose result the host needs before it goes on."""
+        return [name for name, _ in self.calls if name in ("_local_scalar_dense", "nonzero", "equal")]
+
+
+@contextmanager
+def on_gpu() -> Iterator[None]:
+    """Have the CPU's tensors take the way of a GPU's, in Triton's interpreter."""
+    pytest.importorskip("triton", reason="Triton is not installed")
+    if (why := triton_support.why_no_triton(torch.device("cpu"))) is not None:
+        pytest.skip(why)
+    with pytest.MonkeyPatch.context() as patch, np.errstate(all="ignore"):
+        patch.setattr(triton_support, "uses_triton", lambda device: True)
+        patch.setattr(native_int8, "_QUANTIZER", None)
+        yield
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False), max_size=40))
+def test_a_gpus_codes_are_the_quantisers(values):
+    x = torch.tensor(values, dtype=torch.float32)
+    codes, scale = int8_codes(x)
+    with on_gpu():
+        theirs, their_scale = int8_codes(x)
+    assert torch.equal(codes, theirs)
+    assert torch.equal(scale, their_scale)
+
+
+def test_a_gpus_host_never_waits_and_the_bits_are_the_cpus():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(48, 4))
+    convert_to_native_int8(network)
+    x = torch.randn(2, 2, 4, 4)
+    expected = passes(copy.deepcopy(network), x)
+    with on_gpu(), Operations() as ran:
+        found = passes(network, x)
+    assert ran.waits == []
+    assert all(map(torch.equal, found, expected))
+
+
+@pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "plain"])
+def test_off_the_cpu_a_nan_makes_the_results_nan(monkeypatch, kernels):
+    layer = convert_to_native_int8(nn.Linear(3, 2))
+    x = torch.tensor([[1.0, torch.nan, 2.0], [0.0, 0.0, 0.0]])
+    with pytest.raises(NotANumberError):
+        layer(x)
+    if kernels:
+        with on_gpu():
+            assert layer(x).isnan().all()
+    else:
+        monkeypatch.setattr(native_int8, "missing_kernel", lambda device: "none here")
+        assert layer(x).isnan().all()
+
+
+def test_plain_codes_divide_by_a_tensor():
+    """Dividing by a Python number multiplies by its rounded reciprocal on a GPU."""
+    with Operations() as ran:
+        plain_int8_codes(torch.randn(5))
+    divisors = [args[1] for name, args in ran.calls if name.startswith("div")]
+    assert [isinstance(divisor, Tensor) for divisor in divisors] == [True]
 
 
 def test_where_the_device_has_no_kernel_the_plain_codes_serve(monkeypatch):

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lowbit_sim.training import loop
 from lowbit_sim.training.checkpoint import Checkpoint
@@ -116,3 +117,34 @@ def test_a_state_goes_on_with_its_scale():
     other.load_state_dict(scaling.state_dict())
     other.scaled(torch.ones(()))
     assert other.measurements() == {"loss_scale.scale": 2.0**24, "loss_scale.skipped_steps": 3.0}
+
+
+class Waits(TorchDispatchMode):
+    """Counts the values that the host asks a device for."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func.overloadpacket.__name__ in ("_local_scalar_dense", "equal")
+        return func(*args, **(kwargs or {}))
+
+
+def test_updates_are_grad_scalers_with_one_wait_each():
+    ours, theirs = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+    optimizer, twin = torch.optim.SGD([ours], lr=0.5), torch.optim.SGD([theirs], lr=0.5)
+    scaling, scaler = LossScaling(CPU), torch.amp.GradScaler("cpu")
+    for gradient in (1.0, torch.inf, 2.0, torch.nan, torch.nan, 3.0):
+        ours.grad = scaling.scaled(torch.full((3,), gradient))
+        theirs.grad = scaler.scale(torch.full((3,), gradient))
+        with Waits() as waits:
+            finite = scaling.unscale(optimizer)
+            scaling.update(optimizer)
+        scaler.step(twin)
+        scaler.update()
+        assert finite == (gradient < 4)
+        assert waits.count == 1
+        assert torch.equal(ours, theirs)
+        assert scaling.scaler.state_dict() == scaler.state_dict()
+    assert scaling.measurements()["loss_scale.skipped_steps"] == 3

@@ -5,16 +5,18 @@ Which one runs, for codes a and b and every |partial sum| <= bound:
 | operands              | bound  | product                                                         |
 |-----------------------|--------|-----------------------------------------------------------------|
 | int8                  | < 2^31 | `torch._int_mm` (tensor cores, int32 accumulation)              |
+| int8                  | above  | the same of slices of k that stay below, added in int64         |
 | magnitudes up to 2048 | < 2^24 | float16 matmul with float32 accumulation and result             |
 | any                   | < 2^24 | float32 matmul, TF32 off                                        |
 | any                   | < 2^53 | float64 matmul                                                  |
 | any                   | above  | float64 matmuls of slices of k that stay below, added in int64  |
 
 Every integer below 2^24 is a float32, and float16 holds integers up to 2048, so that no sum rounds in whatever order
-the units add. The first two are checked against int64 once for each device before they are trusted.
+the units add. `_int_mm` and float16 are checked against int64 once for each device before they are trusted.
 
 `_int_mm` hands the product to cuBLASLt, which wants more than 16 rows, other sizes in multiples of 8 and, on some
-devices, row-major a with column-major b (pytorch issue 169956): operands are padded with zeros and laid out so.
+devices, row-major a with column-major b (pytorch issue 169956). With 17 rows it has returned wrong sums (pytorch
+issue 107671). So operands are padded with zeros, to at least 32 rows and multiples of 16, and laid out so.
 """
 
 from __future__ import annotations
@@ -28,9 +30,15 @@ from torch import Tensor
 
 from lowbit_sim.arith.bounds import dtype_magnitude, magnitudes
 
-#: Rows below which cuBLASLt refuses an int8 product, and what its other sizes are padded to a multiple of.
-_FEWEST_ROWS = 17
+#: Rows that an int8 product has at least, and what its other sizes are padded to a multiple of.
+_FEWEST_ROWS = 32
 _MULTIPLE = 16
+
+#: The longest reduction of any int8 codes whose sum fits int32.
+LONGEST_INT8 = (1 << 31) // (1 << 14) - 1
+
+#: The longest that needs no padding either.
+_INT8_SLICE = LONGEST_INT8 // _MULTIPLE * _MULTIPLE
 
 #: Integers up to this are float16 values.
 _FLOAT16_EXACT = 2048
@@ -39,8 +47,10 @@ _FLOAT16_EXACT = 2048
 def cuda_product(a: Tensor, b: Tensor) -> Tensor:
     """a [M, K] times b [K, N], neither empty: int32 or int64, exact (modulo 2^64)."""
     reduction = a.shape[1]
-    if a.dtype == b.dtype == torch.int8 and reduction << 14 < 1 << 31 and is_sound("int8", str(a.device)):
-        return int8_product(a, b)
+    if a.dtype == b.dtype == torch.int8 and is_sound("int8", str(a.device)):
+        if reduction <= LONGEST_INT8:
+            return int8_product(a, b)
+        return _sliced_product(int8_product, a, b, _INT8_SLICE)
     largest_a, largest_b = dtype_magnitude(a), dtype_magnitude(b)
     if reduction * largest_a * largest_b >= 1 << 24:
         largest_a, largest_b = magnitudes(a, b)
@@ -51,12 +61,12 @@ def cuda_product(a: Tensor, b: Tensor) -> Tensor:
             return float16_product(a, b).to(torch.int32)
         return _float32_product(a, b).to(torch.int32)
     if bound < 1 << 53:
-        return (a.to(torch.float64) @ b.to(torch.float64)).to(torch.int64)
-    return _sliced_product(a, b, (1 << 52) // (largest_a * largest_b))
+        return _float64_product(a, b)
+    return _sliced_product(_float64_product, a, b, (1 << 52) // (largest_a * largest_b))
 
 
 def int8_product(a: Tensor, b: Tensor) -> Tensor:
-    """`torch._int_mm` of padded operands: a row-major, b column-major."""
+    """`torch._int_mm` of padded operands, int32: a row-major, b column-major."""
     rows, columns = a.shape[0], b.shape[1]
     left, right = _padded(a, _FEWEST_ROWS), _padded(b.t(), _MULTIPLE, _MULTIPLE)
     product = torch._int_mm(left, right.t())  # pyright: ignore[reportPrivateImportUsage]
@@ -101,12 +111,16 @@ def full_precision() -> Iterator[None]:
         matmul.allow_fp16_reduced_precision_reduction = half
 
 
-def _sliced_product(a: Tensor, b: Tensor, length: int) -> Tensor:
-    """The sum of float64 products of at most `length` products each."""
+def _float64_product(a: Tensor, b: Tensor) -> Tensor:
+    return (a.to(torch.float64) @ b.to(torch.float64)).to(torch.int64)
+
+
+def _sliced_product(product: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor, length: int) -> Tensor:
+    """The sum, int64, of the products of slices of at most `length` of k."""
     total = torch.zeros(a.shape[0], b.shape[1], dtype=torch.int64, device=a.device)
     for start in range(0, a.shape[1], length):
         part = slice(start, start + length)
-        total += (a[:, part].to(torch.float64) @ b[part].to(torch.float64)).to(torch.int64)
+        total += product(a[:, part], b[part])
     return total
 
 
