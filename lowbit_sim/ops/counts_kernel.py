@@ -5,6 +5,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from lowbit_sim.numerics.kernel_cache import cached
 from lowbit_sim.numerics.threads import match_torch_threads, prepare_numba
 
 prepare_numba()
@@ -13,7 +14,7 @@ prepare_numba()
 _ELEMENTS_PER_THREAD = 1 << 16
 
 
-@numba.njit(cache=True, parallel=True)
+@cached(parallel=True)
 def _count(x, codes, inv, low, high, zeros, mask, run):
     clipped, vanished = 0, 0
     for row in numba.prange((x.size + run - 1) // run):

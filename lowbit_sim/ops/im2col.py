@@ -119,9 +119,18 @@ def geometry(x_shape: Sequence[int], out_channels: int, window: Window) -> ConvG
 
 
 def pad(x: Tensor, before: Sequence[int], after: Sequence[int], channels_last: bool) -> Tensor:
-    """Zeros around the spatial axes of [N, *size, C] or [N, C, *size]; negative counts crop."""
-    zeros = [n for pair in zip(reversed(before), reversed(after), strict=True) for n in pair]
-    return F.pad(x, [0, 0, *zeros] if channels_last else zeros)
+    """Zeros around the spatial axes of [N, *size, C] or [N, C, *size]; negative counts crop.
+
+    An axis may be cropped by more than its length on one side, and then zeros of the other side go too.
+    """
+    zeros = [max(n, 0) for pair in zip(reversed(before), reversed(after), strict=True) for n in pair]
+    padded = F.pad(x, [0, 0, *zeros] if channels_last else zeros)
+    first = 1 if channels_last else 2
+    for axis, (start, end) in enumerate(zip(before, after, strict=True), start=first):
+        left_out = max(-start, 0), max(-end, 0)
+        if any(left_out):
+            padded = padded.narrow(axis, left_out[0], padded.shape[axis] - sum(left_out))
+    return padded
 
 
 def _windows(padded: Tensor, window: Window, stride: Sizes, size: Sizes) -> Tensor:

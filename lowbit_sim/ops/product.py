@@ -61,9 +61,9 @@ def product(
     total = _sample(layout, role, spec, lhs, rhs, 0, at, kept_size)
     for sample in range(1, spec.samples):
         total = total + _sample(layout, role, spec, lhs, rhs, sample, at)
-    return (
-        total if spec.samples == 1 else total * (1.0 / torch.tensor(float(spec.samples), dtype=torch.float32))
-    )
+    if spec.samples == 1:
+        return total
+    return total * (1.0 / torch.tensor(float(spec.samples), dtype=torch.float32, device="cpu"))
 
 
 def _sample(

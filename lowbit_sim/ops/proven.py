@@ -46,8 +46,8 @@ def codes_of(
     if not (_plain(a) and _plain(b) and _fits(spec.mac, a.format, b.format, reduction)):
         return None
     return (
-        BoundedCodes(codes=a.codes, largest=_largest(a.format)),
-        BoundedCodes(codes=b.codes, largest=_largest(b.format)),
+        BoundedCodes(codes=a.codes.contiguous(), largest=_largest(a.format)),
+        BoundedCodes(codes=b.codes.contiguous(), largest=_largest(b.format)),
     )
 
 

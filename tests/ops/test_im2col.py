@@ -8,6 +8,7 @@ from lowbit_sim.ops.im2col import (
     gradient_windows,
     input_windows,
     input_windows_by_column,
+    pad,
     resolve_padding,
 )
 
@@ -78,6 +79,23 @@ def test_padding_shifts_the_gradients() -> None:
     # One zero above, none below: input row h is padded row h + 1.
     [matrix] = gradient_windows(g, Window(kernel=(2, 1), padding=(1, 0, 0, 0)), 2, 1)
     assert matrix.tolist() == [[9, 7], [0, 9]]
+
+
+def test_gradients_that_no_input_reaches_are_cropped() -> None:
+    # Padding of three before a kernel of two: output row 0 lies in the zeros alone, so that input row 0 meets none.
+    g = torch.tensor([7], dtype=torch.int8).reshape(1, 1, 1, 1)
+    [matrix] = gradient_windows(g, Window(kernel=(2, 1), stride=(3, 1), padding=(3, 0, 0, 0)), 1, 1)
+    assert matrix.tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(("before", "after"), [(-2, 3), (3, -2), (-1, 1), (-3, 0), (-1, -1), (-4, 9)])
+def test_crops_may_reach_into_the_zeros(before: int, after: int, channels_last: bool) -> None:
+    row = [0] * 10 + [1, 2, 3] + [0] * 10
+    expected = row[10 - before : 13 + after]
+    x = torch.tensor([1, 2, 3], dtype=torch.int8).reshape((1, 1, 3, 1) if channels_last else (1, 1, 1, 3))
+    found = pad(x, (0, before), (0, after), channels_last)
+    assert found.flatten().tolist() == expected
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.int16, torch.int32, torch.uint8])

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from lowbit_sim.ops.contraction import BoundedCodes
-from lowbit_sim.ops.direct_conv.library import Geometry, convolve, fits_float32, is_sound, pack
+from lowbit_sim.ops.direct_conv.library import Geometry, convolve, fits_float32, pack
+from lowbit_sim.ops.direct_conv.soundness import is_sound
 from lowbit_sim.ops.im2col import Sizes, Window
 
 #: Bytes of sums that are worked on at a time.
@@ -94,11 +95,10 @@ def convolution(
     plan = _plan(tuple(x.codes.shape), size, tuple(w.shape), window, torch.get_num_threads())
     if plan is None:
         return None
-    y = torch.empty(len(x.codes), out_channels, *plan.out_size, dtype=torch.float32)
+    y = x.codes.new_empty(len(x.codes), out_channels, *plan.out_size, dtype=torch.float32)
     codes, results = x.codes.numpy(), y.flatten(2).numpy()
-    channels_last = torch.empty(plan.blocks[0][1], *size, x.codes.shape[1], dtype=torch.uint8).fill_(
-        zero_point
-    )
+    block_shape = (plan.blocks[0][1], *size, x.codes.shape[1])
+    channels_last = x.codes.new_empty(block_shape, dtype=torch.uint8).fill_(zero_point)
     place = (*placement.before, *placement.spread)
     packed, each = pack(w, zero_point, plan.usual), scale.reshape(-1).expand(out_channels).contiguous()
     layout_kernel.share(y[: plan.blocks[0][1]].numel())

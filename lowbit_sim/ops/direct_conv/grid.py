@@ -32,6 +32,10 @@ class Grid:
     planes: np.ndarray
     taps: np.ndarray
 
+    def plane_length(self, images: int) -> int:
+        """Bytes of a plane of so many images: a tap at the end of the last image reads on beyond it."""
+        return images * self.size[0] * self.size[1] + int(self.taps[:, 1].max())
+
     @property
     def of_positions(self) -> Grid:
         """The same grid for tensors that lie at its positions as they are: one plane, one tap."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from lowbit_sim.numerics.kernel_cache import cached
 from lowbit_sim.numerics.threads import match_torch_threads, prepare_numba
 from lowbit_sim.ops.direct_conv.grid import Grid
 from lowbit_sim.ops.direct_conv.tile_ir import SIDE, copy_bytes, transpose_bytes, transpose_words
@@ -28,7 +29,7 @@ _POSITIONS = 64
 _ELEMENTS_PER_THREAD = 1 << 15
 
 
-@numba.njit(cache=True)
+@cached()
 def _row_channels_last(source, source_step, target, target_step, channels, width, offset, codes, out):
     """One row of positions: whole tiles by their addresses, the rest element by element."""
     whole_channels, whole_width = channels - channels % SIDE, width - width % SIDE
@@ -47,7 +48,7 @@ def _row_channels_last(source, source_step, target, target_step, channels, width
             out[w, c] = codes[c, w] + offset
 
 
-@numba.njit(cache=True, parallel=True)
+@cached(parallel=True)
 def _channels_last(codes, offset, top, left, down, across, out):
     batch, channels, height, width = codes.shape
     first = max(0, -(left // across))
@@ -72,7 +73,7 @@ def _channels_last(codes, offset, top, left, down, across, out):
                 )
 
 
-@numba.njit(cache=True, parallel=True)
+@cached(parallel=True)
 def _channels_first(x, out):
     batch, positions, channels = x.shape
     whole_channels = channels - channels % SIDE
@@ -97,7 +98,7 @@ def _channels_first(x, out):
                 out[n, c, p] = x[n, p, c]
 
 
-@numba.njit(cache=True)
+@cached()
 def _span(count, first, stride, start, length):
     """The places of a grid of `count` that lie on an axis: place j is at (j + first) stride + start."""
     below = -(first * stride + start)
@@ -105,7 +106,7 @@ def _span(count, first, stride, start, length):
     return max(0, (below + stride - 1) // stride), min(count, above // stride - first + 1)
 
 
-@numba.njit(cache=True)
+@cached()
 def _fill_plane(image, height, width, stride, start, first, size, plane):
     """Every stride-th row and column of the image at an address on the grid at another."""
     top, bottom = _span(size[0], first[0], stride[0], start[0], height)
@@ -120,12 +121,10 @@ def _fill_plane(image, height, width, stride, start, first, size, plane):
                 copy_bytes(source + j * stride[1], target + j, 1)
 
 
-@numba.njit(cache=True, parallel=True)
-def _shifted_rows(codes, stride, planes, first, size, taps, out):
+@cached(parallel=True)
+def _shifted_rows(codes, stride, planes, plane_length, first, size, taps, out):
     batch, channels, height, width = codes.shape
     length, plane_size = out.shape[1], size[0] * size[1]
-    # Taps at the end of the last image read on beyond it.
-    plane_length = length + plane_size
     for c in numba.prange(channels):
         plane = np.zeros(len(planes) * plane_length, dtype=np.int8)
         for k in range(len(planes)):
@@ -182,10 +181,11 @@ def shifted_rows(codes: np.ndarray, stride: tuple[int, ...], grid: Grid, out: np
         grid: The grid.
         out: int8 [C R S, N rows columns], contiguous, written.
     """
-    _shifted_rows(codes, stride, grid.planes, grid.first, grid.size, grid.taps, out)
+    plane_length = grid.plane_length(len(codes))
+    _shifted_rows(codes, stride, grid.planes, plane_length, grid.first, grid.size, grid.taps, out)
 
 
-@numba.njit(cache=True)
+@cached()
 def _one_sided(weight, largest):
     for row in range(weight.shape[0]):
         total, magnitude = np.int64(0), np.int64(0)

@@ -41,10 +41,10 @@ def weight_gradient(g: Tensor, x: Tensor, scale: Tensor, w_shape: Sizes, window:
     grid = grid_of(window, tuple(x.shape[2:]), tuple(g.shape[2:]))
     taps, positions = channels * math.prod(kernel), math.prod(grid.size)
     images = min(max(_BLOCK_BYTES // (taps * positions), -(-_BLOCK_POSITIONS // positions), 1), len(g))
-    rows = torch.empty(taps, images * positions, dtype=torch.int8)
-    gradients = torch.empty(out_channels, images * positions, dtype=torch.int8)
+    rows = x.new_empty(taps, images * positions)
+    gradients = g.new_empty(out_channels, images * positions)
     layout_kernel.share(rows.numel())
-    sums = torch.zeros(taps, out_channels, dtype=torch.int32)
+    sums = x.new_zeros(taps, out_channels, dtype=torch.int32)
     for start in range(0, len(g), images):
         stop = min(start + images, len(g))
         if stop - start < images:

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from lowbit_sim.ops.direct_conv import layout_kernel
 from lowbit_sim.ops.direct_conv.grid import grid_of
-from lowbit_sim.ops.im2col import Window
+from lowbit_sim.ops.im2col import Window, pad
 
 
 def codes(*shape: int) -> torch.Tensor:
@@ -46,6 +48,26 @@ def test_channels_first(channels: int, positions: int) -> None:
     assert np.array_equal(out, x.mT.numpy())
 
 
+def assert_shifted_rows_are_the_windows(x: torch.Tensor, window: Window) -> None:
+    images, channels, *in_size = x.shape
+    size = window.output_size(*in_size)
+    grid = grid_of(window, tuple(in_size), size)
+    length = images * grid.size[0] * grid.size[1]
+    assert grid.taps.min() >= 0
+    assert grid.taps[:, 1].max() + length <= grid.plane_length(images)
+    out = np.empty((channels * window.kernel[0] * window.kernel[1], length), dtype=np.int8)
+    layout_kernel.shifted_rows(x.numpy(), window.stride, grid, out)
+    padded = pad(x.double(), window.before, window.after, channels_last=False)
+    unfolded = F.unfold(padded, window.kernel, window.dilation, 0, window.stride)  # [N, C R S, positions]
+    expected = unfolded.movedim(0, 1).unflatten(2, size).numpy()
+    # Outputs beyond the grid lie in zeros alone.
+    rows, columns = map(min, size, grid.size)
+    assert not expected[:, :, rows:].any()
+    assert not expected[:, :, :, columns:].any()
+    on_grid = out.reshape(-1, images, *grid.size)
+    assert np.array_equal(on_grid[:, :, :rows, :columns], expected[:, :, :rows, :columns])
+
+
 @pytest.mark.parametrize(
     "window",
     [
@@ -56,16 +78,29 @@ def test_channels_first(channels: int, positions: int) -> None:
     ids=["padded", "strided", "dilated"],
 )
 def test_shifted_rows_are_the_windows(window: Window) -> None:
-    x = codes(3, 4, 9, 10)
-    size = window.output_size(9, 10)
-    grid = grid_of(window, (9, 10), size)
-    out = np.empty((4 * window.kernel[0] * window.kernel[1], 3 * grid.size[0] * grid.size[1]), dtype=np.int8)
-    layout_kernel.shifted_rows(x.numpy(), window.stride, grid, out)
-    top, bottom, left, right = window.padding
-    padded = F.pad(x.double(), (left, right, top, bottom))
-    expected = F.unfold(padded, window.kernel, window.dilation, 0, window.stride)  # [N, C R S, positions]
-    on_grid = out.reshape(-1, 3, *grid.size)[:, :, : size[0], : size[1]]
-    assert np.array_equal(on_grid, expected.movedim(0, 1).unflatten(2, size).numpy())
+    assert_shifted_rows_are_the_windows(codes(3, 4, 9, 10), window)
+
+
+@pytest.mark.parametrize(("kernel", "images"), [(3, 4096), (31, 33)])
+def test_taps_far_beyond_a_small_image_read_zeros(kernel: int, images: int) -> None:
+    window = Window(kernel=(kernel, kernel), padding=(kernel // 2,) * 4)
+    assert_shifted_rows_are_the_windows(codes(images, 1, 1, 1), window)
+
+
+@given(
+    in_size=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    kernel=st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    dilation=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    padding=st.tuples(*[st.integers(-2, 9)] * 4),
+    images=st.integers(1, 3),
+)
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_no_tap_leaves_its_plane(in_size, kernel, stride, dilation, padding, images) -> None:
+    window = Window(kernel=kernel, stride=stride, dilation=dilation, padding=padding)
+    padded = (in_size[0] + padding[0] + padding[1], in_size[1] + padding[2] + padding[3])
+    assume(min(padded) >= 1 and min(window.output_size(*in_size)) >= 1)
+    assert_shifted_rows_are_the_windows(codes(images, 2, *in_size), window)
 
 
 def test_one_sided_sums() -> None:

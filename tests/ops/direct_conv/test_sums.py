@@ -78,6 +78,15 @@ def test_any_geometry_has_the_bits_of_the_matrices(case, spec, count) -> None:
     assert_same(found, expected)
 
 
+def test_an_output_within_the_padding_alone() -> None:
+    window = Window(kernel=(2, 5), stride=(3, 2), padding=(3, 0, 3, 0), groups=3)
+    x, w = reals(0, 3, 24, 1, 4), reals(1, 3, 8, 2, 5)
+    g = reals(2, *output_shape(x.shape, 3, window))
+    with by_matrices():
+        expected = run_conv(x, w, g, window, SPECS["int8"])
+    assert_same(run_conv(x, w, g, window, SPECS["int8"]), expected)
+
+
 @pytest.mark.parametrize("spec", SPECS)
 @pytest.mark.parametrize("batch", [1, 40])
 def test_all_three_gemms_go_the_direct_way(spec: str, batch: int) -> None:
