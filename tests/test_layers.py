@@ -27,6 +27,7 @@ LAYERS = {
 HW_MODELS_MAY_IMPORT = (
     "lowbit_sim.numerics",
     "lowbit_sim.quant",
+    "lowbit_sim.arith.backends.cuda_products",  # what is timed on a device
     "lowbit_sim.arith.mac",
     "lowbit_sim.arith.float_mac",
     "lowbit_sim.arith.requant",

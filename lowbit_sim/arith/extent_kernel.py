@@ -5,6 +5,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from lowbit_sim.numerics.kernel_cache import cached
 from lowbit_sim.numerics.threads import prepare_numba
 
 prepare_numba()
@@ -26,7 +27,7 @@ def _log2(n):
     return np.int32(np.float32(n).view(np.int32) >> _PLACES)
 
 
-@numba.njit(cache=True, parallel=True)
+@cached(parallel=True)
 def extents(bits, out):
     """Into out [tasks, 3]: largest magnitude's bits, smallest exponent of a last place, most significant bits.
 

@@ -34,6 +34,7 @@ import numba
 import numpy as np
 from numba import float64, int64, uint64
 
+from lowbit_sim.numerics.kernel_cache import cached
 from lowbit_sim.numerics.kernels import _philox
 from lowbit_sim.numerics.threads import prepare_numba
 
@@ -239,7 +240,7 @@ def _add_up_tree(terms, count, fmt, mode, draws, random):
         stride *= 2
 
 
-@numba.njit(cache=True, parallel=True)
+@cached(parallel=True)
 def accumulate(a, b, chunk, formats, modes, rules, block, draws, strides, out, counts):
     """a [M, K] times b [K, N] with a row of accumulators along the columns of b.
 

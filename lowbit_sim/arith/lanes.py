@@ -36,6 +36,9 @@ from llvmlite import ir
 #: Lanes of a vector.
 LANES = 16
 
+#: Accumulators of a row of a tile: four vectors.
+COLUMNS = 4 * LANES
+
 _FLOAT = ir.FloatType()
 _INT = ir.IntType(32)
 FLOATS = ir.VectorType(_FLOAT, LANES)

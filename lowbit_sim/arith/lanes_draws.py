@@ -15,11 +15,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from lowbit_sim.arith.lanes import INTS, LANES, Lanes
+from lowbit_sim.arith.lanes import COLUMNS, INTS, LANES, Lanes
 from lowbit_sim.numerics.random import _MULTIPLIER_0, _MULTIPLIER_1, _WEYL_0, _WEYL_1
-
-#: Accumulators of a row of a tile.
-COLUMNS = 64
 
 _LOW = 0xFFFFFFFF
 _WIDE_LANES = 8

@@ -83,8 +83,9 @@ def _launch(
     out: Tensor,
 ) -> tuple[list[int], list[int]]:
     """Fills `out`; overflows and swamped additions of each matrix."""
+    from lowbit_sim.arith.lanes import COLUMNS
     from lowbit_sim.arith.lanes_kernel import accumulate
-    from lowbit_sim.arith.lanes_tile import COLUMNS, variants
+    from lowbit_sim.arith.lanes_tile import variants
     from lowbit_sim.numerics.threads import match_torch_threads
 
     batch, rows, reduction = a.shape

@@ -13,9 +13,11 @@ import numba
 import numpy as np
 from numba import int32, int64
 
+from lowbit_sim.arith.lanes import COLUMNS
 from lowbit_sim.arith.lanes_draws import align_lanes, philox_lanes
 from lowbit_sim.arith.lanes_plan import DRAWS_LOG, RANDOMLY
-from lowbit_sim.arith.lanes_tile import COLUMNS, ROWS, add_tile
+from lowbit_sim.arith.lanes_tile import ROWS, add_tile
+from lowbit_sim.numerics.kernel_cache import cached
 from lowbit_sim.numerics.threads import prepare_numba
 
 prepare_numba()
@@ -214,7 +216,7 @@ def _task(task, a, b, chunk, variants, parameters, rules, scales, draws, slab, o
             out[g, top + r, first + j] = result[r, j]
 
 
-@numba.njit(cache=True, parallel=True)
+@cached(parallel=True)
 def accumulate(tasks, a, b, chunk, variants, parameters, rules, scales, draws, slab, out, counts):
     """a [G, M, K] times b [G, K, N].
 

@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from lowbit_sim.arith.lanes import BITS, FLOATS, INTS, LANES, Format, Lanes
+from lowbit_sim.arith.lanes import BITS, COLUMNS, FLOATS, INTS, LANES, Format, Lanes
 from lowbit_sim.arith.lanes_plan import (
     BEYOND,
     BY_MODE,
@@ -35,9 +35,6 @@ from lowbit_sim.arith.lanes_plan import (
 
 #: Rows of a tile: their chains of dependent instructions overlap.
 ROWS = 4
-
-#: Accumulators of a row.
-COLUMNS = 64
 
 _VECTORS = COLUMNS // LANES
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from lowbit_sim.numerics.kernel_cache import cached
 from lowbit_sim.numerics.threads import match_torch_threads, prepare_numba
 
 prepare_numba()
@@ -27,7 +28,7 @@ _LONGEST_INT32 = (1 << 17) - 1
 _ELEMENTS_PER_THREAD = 1 << 16
 
 
-@numba.njit(cache=True, parallel=True)
+@cached(parallel=True)
 def _contiguous_rows(x, piece, chunk, block, zero, squares, sums, largest):
     """Norms of each piece of each row: x [rows, length], results [pieces, rows]; `zero` is of the sums' type."""
     rows, length = x.shape
@@ -49,7 +50,7 @@ def _contiguous_rows(x, piece, chunk, block, zero, squares, sums, largest):
                 largest[part, i] = max(largest[part, i], top)
 
 
-@numba.njit(cache=True, parallel=True)
+@cached(parallel=True)
 def _strided_rows(columns, piece, chunk, block, zero, squares, sums, largest):
     """The same of the transpose of `columns` [length, rows]: one step along all rows of a block at a time."""
     length, rows = columns.shape

@@ -12,6 +12,7 @@ import numba
 import numpy as np
 from numba import int32
 
+from lowbit_sim.numerics.kernel_cache import cached
 from lowbit_sim.numerics.threads import match_torch_threads, prepare_numba
 
 prepare_numba()
@@ -25,7 +26,7 @@ PIECE = 1 << 13
 _MAGNITUDE = np.int32(0x7FFFFFFF)
 
 
-@numba.njit(cache=True)
+@cached()
 def _largest(bits):
     largest = int32(0)
     for i in range(bits.size):
@@ -33,14 +34,14 @@ def _largest(bits):
     return largest
 
 
-@numba.njit(cache=True)
+@cached()
 def _halve(numbers, halves):
     """The larger of each two neighbours."""
     for i in range(halves.size):
         halves[i] = max(int32(numbers[2 * i] & _MAGNITUDE), int32(numbers[2 * i + 1] & _MAGNITUDE))
 
 
-@numba.njit(cache=True)
+@cached()
 def _of_whole_pieces(bits, size, largest):
     """`_of_pieces` where none is short: neighbours in pairs as often as the size is even, all pieces side by side."""
     numbers, other, count = bits, np.empty(bits.size // 2, np.int32), bits.size
@@ -56,7 +57,7 @@ def _of_whole_pieces(bits, size, largest):
         largest[k] = found
 
 
-@numba.njit(cache=True)
+@cached()
 def _of_pieces(bits, size, largest):
     """`largest[k]`: of elements k size to (k + 1) size; the last piece may be shorter."""
     if size < 256 and size % 2 == 0 and bits.size == size * largest.size:
@@ -66,7 +67,7 @@ def _of_pieces(bits, size, largest):
         largest[k] = _largest(bits[k * size : min((k + 1) * size, bits.size)])
 
 
-@numba.njit(cache=True)
+@cached()
 def _of_columns(bits, largest):
     width = largest.size
     largest[:] = 0
@@ -76,7 +77,7 @@ def _of_columns(bits, largest):
             largest[i] = max(largest[i], int32(row[i] & _MAGNITUDE))
 
 
-@numba.njit(cache=True, parallel=True)
+@cached(parallel=True)
 def _maxima(bits, length, size, pieces, group, columns, largest):
     for g in numba.prange((bits.size + group * length - 1) // (group * length)):
         part = bits[g * group * length : (g + 1) * group * length]

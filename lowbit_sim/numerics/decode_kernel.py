@@ -5,6 +5,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from lowbit_sim.numerics.kernel_cache import cached
 from lowbit_sim.numerics.threads import match_torch_threads, prepare_numba
 
 prepare_numba()
@@ -13,7 +14,7 @@ prepare_numba()
 _PIECE = 1 << 14
 
 
-@numba.njit(cache=True, parallel=True)
+@cached(parallel=True)
 def _look_up(codes, table, values):
     for piece in numba.prange((codes.size + _PIECE - 1) // _PIECE):
         part = codes[piece * _PIECE : (piece + 1) * _PIECE]

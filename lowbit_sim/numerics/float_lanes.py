@@ -21,6 +21,7 @@ import numpy as np
 from numba import float32, int32
 
 from lowbit_sim.numerics.formats import FloatFormat
+from lowbit_sim.numerics.kernel_cache import cached
 from lowbit_sim.numerics.lanes import CHUNK, _round_lanes, _round_with_draws, _spread
 from lowbit_sim.numerics.philox_kernel import _fill_draws
 from lowbit_sim.numerics.rounding import MODE_CODES, Rounding, RoundingMode
@@ -48,7 +49,7 @@ def _scale_exponent(fmt: FloatFormat) -> int:
     return (fmt.mantissa_bits if fmt.has_subnormals else 0) - fmt.min_exponent
 
 
-@numba.njit(cache=True)
+@cached()
 def _split(x, low_bits, normal_bits, factor_1, factor_2, magnitudes, q, bits):
     """q before rounding, of scales that stand in it, and the bits of y; the number of NaNs."""
     nans = int32(0)
@@ -63,7 +64,7 @@ def _split(x, low_bits, normal_bits, factor_1, factor_2, magnitudes, q, bits):
     return nans
 
 
-@numba.njit(cache=True)
+@cached()
 def _assemble(q, bits, low_bits, shift, first_normal, max_code, overs, infinity, nan_code, sign_bit, codes):
     """The codes of rounded q; `first_normal` is 2^m where what lies below it is zero, else 0."""
     over_positive, over_negative = int32(overs[0]), int32(overs[1])
@@ -81,7 +82,7 @@ def _assemble(q, bits, low_bits, shift, first_normal, max_code, overs, infinity,
         codes[i] = nan_code if int32(b & int32(0x7FFFFFFF)) > _EXPONENT else code
 
 
-@numba.njit(cache=True)
+@cached()
 def _quantize_chunk(x, inv, start, run, layout, factors, overs, mode, random_bits, width, address, codes):
     low_bits, normal_bits, shift, first_normal, max_code, infinity, nan_code, sign_bit = layout
     q, bits = np.empty(x.size, np.float32), np.empty(x.size, np.int32)
@@ -111,7 +112,7 @@ def _quantize_chunk(x, inv, start, run, layout, factors, overs, mode, random_bit
     return nans
 
 
-@numba.njit(cache=True, parallel=True)
+@cached(parallel=True)
 def _quantize(x, inv, run, layout, factors, overs, mode, random_bits, width, address, codes):
     nans = 0
     for chunk in numba.prange((x.size + CHUNK - 1) // CHUNK):

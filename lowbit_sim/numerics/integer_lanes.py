@@ -25,6 +25,7 @@ import numpy as np
 from numba import int32
 
 from lowbit_sim.numerics.formats import FixedFormat, IntFormat
+from lowbit_sim.numerics.kernel_cache import cached
 from lowbit_sim.numerics.lanes import CHUNK, _round_lanes, _round_with_draws, _spread
 from lowbit_sim.numerics.philox_kernel import _fill_draws
 from lowbit_sim.numerics.rounding import MODE_CODES, Rounding, RoundingMode
@@ -50,7 +51,7 @@ def fits(fmt: IntFormat | FixedFormat, rounding: Rounding, zero_points: np.ndarr
     return shift <= _MAX_ZERO_POINT and (largest + 1) << rounding.random_bits <= 1 << 24
 
 
-@numba.njit(cache=True)
+@cached()
 def _scale_and_clip(x, zeros, steps, qmin, qmax, y):
     """y = x y steps, clipped to the codes less the zero points; the number of NaNs."""
     # Counted in 32 bits: a wider count would halve the lanes.
@@ -62,13 +63,13 @@ def _scale_and_clip(x, zeros, steps, qmin, qmax, y):
     return nans
 
 
-@numba.njit(cache=True)
+@cached()
 def _convert(y, zeros, codes):
     for i in range(y.size):
         codes[i] = int32(y[i] + zeros[i])
 
 
-@numba.njit(cache=True)
+@cached()
 def _quantize_chunk(
     x, inv, zero_points, start, run, steps, qmin, qmax, mode, random_bits, width, address, codes
 ):
@@ -87,7 +88,7 @@ def _quantize_chunk(
     return nans
 
 
-@numba.njit(cache=True, parallel=True)
+@cached(parallel=True)
 def quantize(x, inv, zero_points, run, steps, qmin, qmax, mode, random_bits, width, address, codes):
     """Fill `codes`; the number of NaNs in x, whose codes mean nothing.
 

@@ -17,6 +17,7 @@ from numba import float64, int64, uint64
 
 from lowbit_sim.numerics import float_lanes, integer_lanes
 from lowbit_sim.numerics.formats import FixedFormat, FloatFormat, IntFormat
+from lowbit_sim.numerics.kernel_cache import cached
 from lowbit_sim.numerics.philox_kernel import _philox as _philox
 from lowbit_sim.numerics.philox_kernel import philox_blocks as philox_blocks
 from lowbit_sim.numerics.random import Stream, draw_width
@@ -80,7 +81,7 @@ def _to_code(y, mode, wrap, qmin, qmax, zero_point, modulus, random, random_bits
 def _integer_kernel(mode: int, wrap: bool) -> Callable[..., int]:
     # The kernels close over plain values only: numba's cache on disk finds an entry by the closure's contents,
     # and a compiled function among them differs in each process.
-    @numba.njit(cache=True, parallel=True)
+    @cached(parallel=True)
     def deterministic(x, inv, zero_points, inner, steps, qmin, qmax, modulus, codes):
         nans = 0
         for row in numba.prange((x.size + inner - 1) // inner):
@@ -91,7 +92,7 @@ def _integer_kernel(mode: int, wrap: bool) -> Callable[..., int]:
                 codes[i] = _to_code(y, mode, wrap, qmin, qmax, zero_points[channel], modulus, 0, 0)
         return nans
 
-    @numba.njit(cache=True, parallel=True)
+    @cached(parallel=True)
     def stochastic(
         x,
         inv,
@@ -213,7 +214,7 @@ def _float_kernel(mode: int) -> Callable[..., int]:
     rounds_down = mode in (_DOWN, _TOWARD_ZERO)
     negative_rounds_down = negative_mode in (_DOWN, _TOWARD_ZERO)
 
-    @numba.njit(cache=True, parallel=True)
+    @cached(parallel=True)
     def kernel(
         x,
         inv,

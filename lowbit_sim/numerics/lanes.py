@@ -7,10 +7,10 @@ are the unit of parallel work. Whatever a loop holds in 64 bits halves its lanes
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numba import float32
 
+from lowbit_sim.numerics.kernel_cache import cached
 from lowbit_sim.numerics.rounding import MODE_CODES, RoundingMode
 
 _NEAREST_EVEN = MODE_CODES[RoundingMode.NEAREST_EVEN]
@@ -23,7 +23,7 @@ _UP = MODE_CODES[RoundingMode.UP]
 CHUNK = 1 << 12
 
 
-@numba.njit(cache=True)
+@cached()
 def _spread(values, start, run, out):
     """out[k] = values[((start + k) // run) % values.size]."""
     if values.size == 1:
@@ -52,7 +52,7 @@ def _spread(values, start, run, out):
         place = place + 1 if place + 1 < values.size else 0
 
 
-@numba.njit(cache=True)
+@cached()
 def _round_lanes(y, mode):
     """Round float32 y in place, exactly; all modes but the stochastic one."""
     if mode == _NEAREST_EVEN:
@@ -74,7 +74,7 @@ def _round_lanes(y, mode):
             y[i] = np.ceil(y[i])
 
 
-@numba.njit(cache=True)
+@cached()
 def _round_with_draws(y, random_bits, draws):
     """Round y in place: floor((floor(y 2^r) + R) 2^-r), exactly while |y| 2^r + R is at most 2^24."""
     power = float32(1 << random_bits)

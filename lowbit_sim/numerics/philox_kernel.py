@@ -12,6 +12,7 @@ import numba
 import numpy as np
 from numba import float32, int32, uint32, uint64
 
+from lowbit_sim.numerics.kernel_cache import cached
 from lowbit_sim.numerics.random import (
     _MULTIPLIER_0,
     _MULTIPLIER_1,
@@ -47,7 +48,7 @@ def _philox(block, step, site, seed, operand):
     return c0, c1, c2, c3
 
 
-@numba.njit(cache=True)
+@cached()
 def _philox_words(first, count, seed, operand, step, site):
     """Blocks `first` to `first + count - 1`: uint32 [4 count]."""
     words = np.empty(4 * count, np.uint32)
@@ -60,7 +61,7 @@ def _philox_words(first, count, seed, operand, step, site):
     return words
 
 
-@numba.njit(cache=True)
+@cached()
 def _fill_draws(first, width, random_bits, seed, operand, step, site, draws):
     """Fill float32 `draws` with the random integers of elements `first`, `first + 1`, ...; at most 16 bits each."""
     per_block = 128 // width

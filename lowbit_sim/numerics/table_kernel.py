@@ -20,6 +20,7 @@ from numba import float64, int64, uint64
 
 from lowbit_sim.numerics import table_lanes
 from lowbit_sim.numerics.formats import TableFormat
+from lowbit_sim.numerics.kernel_cache import cached
 from lowbit_sim.numerics.kernels import (
     _DOWN,
     _NEAREST_AWAY,
@@ -57,7 +58,7 @@ def _takes_higher(y, low, high, threshold, low_takes_tie, mode, random, random_b
     return y >= low + way if low_is_near else y > high - way
 
 
-@numba.njit(cache=True, parallel=True)
+@cached(parallel=True)
 def _search(
     x,
     inv,

@@ -17,6 +17,7 @@ import numpy as np
 from numba import float32, float64, int32
 
 from lowbit_sim.numerics.formats import TableFormat
+from lowbit_sim.numerics.kernel_cache import cached
 from lowbit_sim.numerics.lanes import CHUNK, _spread
 from lowbit_sim.numerics.philox_kernel import _fill_draws
 from lowbit_sim.numerics.rounding import Rounding, RoundingMode
@@ -96,7 +97,7 @@ def _codes(fmt: TableFormat) -> tuple[np.ndarray, int]:
     return table.codes.astype(np.int32), zero
 
 
-@numba.njit(cache=True)
+@cached()
 def _places(y, boundaries, places):
     """places[i] = how many boundaries are at most y[i]."""
     places[:] = 0
@@ -113,7 +114,7 @@ def _places(y, boundaries, places):
         step //= 2
 
 
-@numba.njit(cache=True)
+@cached()
 def _step_up(y, near, step, low_is_near, random_bits, draws, places):
     """One place more where the random number carries."""
     power = float64(1 << random_bits)
@@ -124,7 +125,7 @@ def _step_up(y, near, step, low_is_near, random_bits, draws, places):
         places[i] = int32(place + int32(higher))
 
 
-@numba.njit(cache=True)
+@cached()
 def _assemble(y, places, table_codes, zero, negative_zero, nan_code, codes):
     nans = int32(0)
     for i in range(y.size):
@@ -136,7 +137,7 @@ def _assemble(y, places, table_codes, zero, negative_zero, nan_code, codes):
     return nans
 
 
-@numba.njit(cache=True)
+@cached()
 def _quantize_chunk(x, inv, start, run, boundaries, steps, table_codes, special, draw, address, codes):
     y, places = np.empty(x.size, np.float32), np.empty(x.size, np.int32)
     _spread(inv, start, run, y)
@@ -154,7 +155,7 @@ def _quantize_chunk(x, inv, start, run, boundaries, steps, table_codes, special,
     return _assemble(y, places, table_codes, int32(zero), int32(negative_zero), int32(nan_code), codes)
 
 
-@numba.njit(cache=True, parallel=True)
+@cached(parallel=True)
 def _quantize(x, inv, run, boundaries, steps, table_codes, special, draw, address, codes):
     nans = 0
     for chunk in numba.prange((x.size + CHUNK - 1) // CHUNK):

@@ -20,8 +20,8 @@ def prepare_numba() -> None:
 def refuse_flushed_subnormals() -> None:
     """Refuse to compute where the processor takes subnormal numbers for zero.
 
-    `torch.set_flush_denormal(True)` does so on the thread that calls it and on no other, so that results would depend
-    on the number of threads.
+    `torch.set_flush_denormal(True)` does so on the thread that calls it and on those that this one starts afterwards,
+    but on no other, so that results would depend on the number of threads.
 
     Raises:
         RuntimeError: Subnormals are flushed on this thread.
@@ -38,10 +38,14 @@ def match_torch_threads(pieces: int) -> None:
 
     Args:
         pieces: How many threads the work is worth; starting one takes longer than a small kernel.
+
+    Raises:
+        RuntimeError: Subnormals are flushed on this thread, as they would be for good on threads that it starts.
     """
     import numba
     from numba.core import config
 
+    refuse_flushed_subnormals()
     most: int = config.NUMBA_NUM_THREADS  # pyright: ignore[reportAttributeAccessIssue]
     threads = torch.get_num_threads()
     numba.set_num_threads(max(1, min(threads, most, pieces)))

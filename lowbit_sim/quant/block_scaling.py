@@ -21,11 +21,9 @@ from lowbit_sim.numerics.formats import BlockFormat, ExponentFormat, FixedFormat
 from lowbit_sim.numerics.reference_blocks import element_exponent, element_mantissa_bits
 from lowbit_sim.quant.codes import rounded
 from lowbit_sim.quant.granularity import Granularity, PerAxis, PerBlock, PerTensor
-from lowbit_sim.quant.reference import smallest_tensor_scale
+from lowbit_sim.quant.reference import MAX_SCALE, smallest_tensor_scale
 from lowbit_sim.quant.regions import absmax
 from lowbit_sim.quant.scale_rules import MIN_SCALE
-
-_MAX = float(torch.finfo(torch.float32).max)
 
 
 def granularity_of(fmt: BlockFormat) -> Granularity:
@@ -90,13 +88,13 @@ def _float_scales(largest: Tensor, fmt: BlockFormat) -> Tensor:
     assert isinstance(fmt.scale, FloatFormat)
     quotient = largest / torch.full_like(largest, fmt.element.max_value)
     if not fmt.tensor_scale:
-        return _at_least(rounded(quotient, fmt.scale))
+        return _within_float32(rounded(quotient, fmt.scale))
     overall = largest.amax() if largest.numel() else largest.new_zeros(())
     bound = torch.full_like(overall, fmt.element.max_value * fmt.scale.max_value)
-    tensor_scale = (overall / bound).clamp(smallest_tensor_scale(fmt.scale), _MAX)
+    tensor_scale = (overall / bound).clamp(smallest_tensor_scale(fmt.scale), MAX_SCALE)
     tensor_scale = torch.where(overall == 0, 1.0, tensor_scale)
-    return _at_least(rounded(quotient / tensor_scale, fmt.scale) * tensor_scale)
+    return _within_float32(rounded(quotient / tensor_scale, fmt.scale) * tensor_scale)
 
 
-def _at_least(scale: Tensor) -> Tensor:
-    return torch.where(scale == 0, scale, scale.clamp(min=MIN_SCALE))
+def _within_float32(scale: Tensor) -> Tensor:
+    return torch.where(scale == 0, scale, scale.clamp(MIN_SCALE, MAX_SCALE))

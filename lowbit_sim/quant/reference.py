@@ -8,6 +8,9 @@ from lowbit_sim.numerics.rounding import Rounding
 
 MIN_SCALE = 2.0**-126
 
+#: The largest float32.
+MAX_SCALE = 2.0**128 - 2.0**104
+
 
 def smallest_tensor_scale(fmt: FloatFormat) -> float:
     """The least tensor scale: times the smallest positive block scale it is 2^-126 (or 2^-126 itself)."""
@@ -32,7 +35,8 @@ def float_block_scale(block_absmax: float, tensor_absmax: float, fmt: BlockForma
     tensor scale = fp32(tensor absmax / fp32(element max * scale max)), at least `smallest_tensor_scale`; 1 for all
     zeros and without `tensor_scale`. block scale = fp32(fp32(block absmax / element max) / tensor scale), rounded
     to nearest even into the scale's format, saturating. effective = fp32(block scale * tensor scale), at least
-    2^-126. float64 in between changes none of the quotients and products, as their operands are float32 values.
+    2^-126 and at most the largest float32. float64 in between changes none of the quotients and products, as their
+    operands are float32 values.
 
     Args:
         block_absmax: Largest finite magnitude of the block.
@@ -42,4 +46,4 @@ def float_block_scale(block_absmax: float, tensor_absmax: float, fmt: BlockForma
     assert isinstance(fmt.scale, FloatFormat)
     code, tensor_scale = float_block_code(block_absmax, tensor_absmax, fmt)
     block = float_value(code, fmt.scale)
-    return max(float32(block * tensor_scale), MIN_SCALE) if block else 0.0
+    return min(max(float32(block * tensor_scale), MIN_SCALE), MAX_SCALE) if block else 0.0

@@ -2,16 +2,21 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lowbit_sim.arith.backends import torch_exact
-from lowbit_sim.arith.backends.torch_exact import exact_product, int_mm_is_sound
+from lowbit_sim.arith.backends.torch_exact import exact_product, int_mm_is_sound, uncounted, wraps
+from lowbit_sim.arith.mac import MacUnit
 
 
 @pytest.fixture
 def fresh_self_check():
-    int_mm_is_sound.cache_clear()
+    for check in (int_mm_is_sound, wraps):
+        check.cache_clear()
     yield
-    int_mm_is_sound.cache_clear()
+    for check in (int_mm_is_sound, wraps):
+        check.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -131,3 +136,60 @@ def test_wrap_keeps_the_low_bits(bits):
     for value, got in zip(values.tolist(), wrapped.tolist(), strict=True):
         assert (got - value) % (1 << bits) == 0
         assert -(1 << (bits - 1)) <= got < 1 << (bits - 1)
+
+
+def wrapped(sums, bits):
+    """Python's integers as two's complement."""
+    return [[(s + (1 << (bits - 1))) % (1 << bits) - (1 << (bits - 1)) for s in row] for row in sums]
+
+
+@given(
+    bits=st.integers(2, 40),
+    sizes=st.tuples(st.integers(1, 4), st.integers(1, 40), st.integers(1, 4)),
+    seed=st.integers(0, 99),
+)
+def test_products_modulo_a_power_of_two(bits, sizes, seed):
+    m, k, n = sizes
+    generator = torch.Generator().manual_seed(seed)
+    a = torch.randint(-128, 128, (m, k), dtype=torch.int8, generator=generator)
+    b = torch.randint(-128, 128, (k, n), dtype=torch.int8, generator=generator)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch_exact, "LONGEST_INT8", 0)
+        got = torch_exact._modulo_product(a, b, bits)
+    assert got.tolist() == wrapped((a.to(torch.int64) @ b.to(torch.int64)).tolist(), bits)
+
+
+@pytest.mark.parametrize(("bits", "products"), [(16, 1), (31, 1), (32, 1), (33, 3)])
+@pytest.mark.parametrize("library_wraps", [True, False])
+def test_wrapping_sums_of_any_length_take_one_library_product(monkeypatch, bits, products, library_wraps):
+    k, lengths, library = 300_000, [], torch_exact._int_mm
+    assert wraps("cpu")
+    monkeypatch.setattr(torch_exact, "wraps", lambda device: library_wraps)
+    monkeypatch.setattr(torch_exact, "_int_mm", lambda a, b: (lengths.append(a.shape[1]), library(a, b))[1])
+    a = torch.full((2, k), -128, dtype=torch.int8)
+    a[1] = 127
+    result = uncounted(MacUnit(accumulator_bits=bits, overflow="wrap"), a, a.t())
+    sums = [[k << 14, -k * 128 * 127], [-k * 128 * 127, k * 127 * 127]]
+    assert result.values.tolist() == wrapped(sums, bits)
+    assert result.overflows is None
+    assert len(lengths) == (products if library_wraps else 3)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0)])
+def test_empty_products_of_long_reductions(shape):
+    a, b = (torch.ones(n, 200_000, dtype=torch.int8) for n in shape)
+    assert uncounted(MacUnit(accumulator_bits=16, overflow="wrap"), a, b.t()).values.shape == shape
+
+
+def test_a_library_that_saturates_32_bits_is_noticed(monkeypatch, fresh_self_check):
+    def saturating(a, b):
+        return (a.to(torch.int64) @ b.to(torch.int64)).clamp(-(2**31), 2**31 - 1).to(torch.int32)
+
+    monkeypatch.setattr(torch, "_int_mm", saturating)
+    assert int_mm_is_sound()
+    assert not wraps("cpu")
+
+
+def test_an_unsound_library_is_not_asked_whether_it_wraps(monkeypatch, fresh_self_check):
+    monkeypatch.setattr(torch_exact, "int_mm_is_sound", lambda: False)
+    assert not wraps("cpu")

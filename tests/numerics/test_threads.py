@@ -67,3 +67,29 @@ def test_flushed_subnormals_are_refused():
     finally:
         torch.set_flush_denormal(False)
     assert lb.Quantizer(lb.FP32, scale=lb.FixedScale(1.0))(x).dequantize().tolist() == x.tolist()
+
+
+def test_threads_are_not_started_flushing():
+    """In a new process: a thread keeps for good whether it flushes, and takes that from the one that starts it."""
+    code = """
+import torch
+torch.set_num_threads(2)
+import lowbit_sim as lb
+x = torch.randn(1 << 20)
+if not torch.set_flush_denormal(True):
+    raise SystemExit("not supported")
+for quantizer in (lb.Quantizer(lb.INT8), lb.Quantizer(lb.BF16, scale=lb.FixedScale(1.0))):
+    try:
+        quantizer(x)
+    except RuntimeError as error:
+        assert "call torch.set_flush_denormal(False)" in str(error)
+    else:
+        raise AssertionError("not refused")
+torch.set_flush_denormal(False)
+codes = lb.Quantizer(lb.BF16, scale=lb.FixedScale(1.0))(torch.full((1 << 20,), 3e-39)).codes
+print("zeros:", int((codes == 0).sum()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if "not supported" in done.stderr:
+        pytest.skip("this processor does not flush subnormals")
+    assert done.stdout.strip() == "zeros: 0", done.stderr

@@ -232,6 +232,15 @@ def test_any_format_granularity_and_rule_is_the_definition(data, fmt, stream: St
     assert codes == codes_one_by_one(tensor, q.scale, granularity, fmt, how, stream)
 
 
+def test_a_block_scale_beyond_float32_is_the_largest() -> None:
+    fmt = BlockFormat(
+        element=FixedFormat(word_length=2, fraction_length=1), scale=FP8_E4M3FN, block=2, tensor_scale=True
+    )
+    q = Quantizer(fmt)(torch.tensor([2.0**127, float("inf")]))
+    assert q.scale.tolist() == [torch.finfo(torch.float32).max]
+    assert float_block_scale(2.0**127, 2.0**127, fmt) == q.scale.item()
+
+
 @given(data=st.data(), fmt=block_formats(), stream=streams())
 def test_block_formats_are_the_definition(data, fmt: BlockFormat, stream: Stream) -> None:
     values = values_for(fmt.element) if isinstance(fmt.element, FloatFormat) else float32_values()

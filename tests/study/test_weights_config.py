@@ -115,10 +115,10 @@ def test_a_pre_processing_that_no_layer_takes_is_an_error(digits):
             {"native": True, "rules": [{"path": "2", "elementwise": {"output": "bf16"}, "weights": BWN}]},
             r"arms\[0\].rules\[0\].weights.*: this rule is for modules without weights",
         ),
-        ({"native": "fp16"}, r"arms\[0\].native = 'fp16': expected true for float32, or \"bf16\""),
+        ({"native": "fp15"}, r"arms\[0\].native = 'fp15': expected true for float32, or the format"),
         (
             {"native": "bf16", "rules": [{"path": LAST, "native": True}]},
-            r"arms\[0\].rules.*: a forward pass is in bf16 as a whole: native = \"bf16\" takes no rules",
+            r"arms\[0\].rules.*: a model is in bf16 as a whole: native = \"bf16\" takes no rules",
         ),
         (
             {"format": "int8", "rules": [{"path": LAST, "native": "bf16"}]},

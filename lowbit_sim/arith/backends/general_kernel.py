@@ -15,6 +15,7 @@ import numba
 import numpy as np
 from numba import int64
 
+from lowbit_sim.numerics.kernel_cache import cached
 from lowbit_sim.numerics.rounding import MODE_CODES, RoundingMode
 from lowbit_sim.numerics.threads import prepare_numba
 
@@ -141,7 +142,7 @@ def _truncate(sums, bits, mode):
         sums[j] = lane(floor + int64(up))
 
 
-@numba.njit(cache=True, parallel=True)
+@cached(parallel=True)
 def general(
     a,
     b,

@@ -112,7 +112,7 @@ def run_batch(mac: MacUnit, a: Tensor, b: Tensor, *, count_overflows: bool = Tru
     if batch and rows and reduction and b.shape[2]:
         values, counts = _run_tiled(mac, a, b, count_overflows)
     else:
-        values = torch.zeros(batch, rows, b.shape[2], dtype=result_dtype(mac))
+        values = torch.zeros(batch, rows, b.shape[2], dtype=result_dtype(mac), device=a.device)
     return [
         GemmResult(values=v, overflows=n, backend=NAME, why="sequential accumulation")
         for v, n in zip(values.to(result_dtype(mac)).unbind(), counts, strict=True)
@@ -126,7 +126,7 @@ def _run_tiled(mac: MacUnit, a: Tensor, b: Tensor, counting: bool) -> tuple[Tens
 
     batch, _, reduction = a.shape
     lanes = choose_lanes(mac, reduction, largest_product(mac, a, b))
-    out = torch.empty(batch, a.shape[1], b.shape[2], dtype=getattr(torch, f"int{lanes.outer_width}"))
+    out = a.new_empty(batch, a.shape[1], b.shape[2], dtype=getattr(torch, f"int{lanes.outer_width}"))
     match_torch_threads(out.numel() * reduction // _MACS_PER_THREAD)
     dtype = torch.int8 if a.dtype == b.dtype == torch.int8 else torch.int32
     left, right, result = _orient(a.to(dtype), b.to(dtype), out, columns_of_tile(lanes.width))
@@ -176,7 +176,7 @@ def _run_general(mac: MacUnit, a: Tensor, b: Tensor) -> tuple[Tensor, int]:
     from lowbit_sim.numerics.threads import match_torch_threads
 
     if not (a.numel() and b.numel()):
-        return torch.zeros(a.shape[0], b.shape[1], dtype=result_dtype(mac)), 0
+        return torch.zeros(a.shape[0], b.shape[1], dtype=result_dtype(mac), device=a.device), 0
     match_torch_threads(a.shape[0] * b.numel() // _MACS_PER_THREAD)
     # a b = (b^T a^T)^T with the table of products transposed: the long side becomes the row of accumulators.
     transposed = a.shape[0] > b.shape[1]

@@ -9,26 +9,21 @@ Ragged edges are padded with zeros, and a product of zero changes no accumulator
 from __future__ import annotations
 
 import functools
-import zlib
 from collections.abc import Callable
-from pathlib import Path
 
 import numba
 import numpy as np
 
-from lowbit_sim.arith.backends import lanes, tile_ir, tile_pack
 from lowbit_sim.arith.backends.lanes import DEPTH, ROWS, columns_of_tile
 from lowbit_sim.arith.backends.tile_ir import finish, tile
 from lowbit_sim.arith.backends.tile_pack import pack_columns, pack_rows, rows_up, unpack, zeros_aligned
+from lowbit_sim.numerics.kernel_cache import cached
 from lowbit_sim.numerics.threads import prepare_numba
 
 prepare_numba()
 
 #: Columns of a task, of the rows that it packs once: a multiple of every tile's columns.
 TASK_COLUMNS = 256
-
-# Part of the cache's key: numba itself looks only at this file to decide whether a cached kernel is stale.
-_DIGEST = zlib.crc32(b"".join(Path(str(m.__file__)).read_bytes() for m in (lanes, tile_ir, tile_pack)))
 
 
 @functools.cache
@@ -48,7 +43,6 @@ def tiled(lane: int, outer_lane: int, element: str) -> Callable[..., None]:
         b [batch, K, N] and out [batch, M, N]; sizes (batch, M, K, N, chunk, rows of a task, shift of A's codes); the
         strides of a, b and out; (low, high, fold, mode) of both accumulators; an overflow count for each task.
     """
-    digest = _DIGEST
     width, doubled = columns_of_tile(lane), lane == 16
     code_type, lane_type = np.dtype(f"int{max(lane, 32)}"), np.dtype(f"int{lane}")
     outer_type = np.dtype(f"int{outer_lane}")
@@ -58,7 +52,7 @@ def tiled(lane: int, outer_lane: int, element: str) -> Callable[..., None]:
         f"{outer_type}[::1], {vector})"
     )
 
-    @numba.njit(signature, cache=True, parallel=True)
+    @cached(signature=signature, parallel=True)
     def kernel(a, b, sizes, strides, inner_rule, outer_rule, out, counts):
         batch, rows, reduction, columns = sizes[0], sizes[1], sizes[2], sizes[3]
         chunk, task_rows, shift = sizes[4], sizes[5], sizes[6]
@@ -75,7 +69,7 @@ def tiled(lane: int, outer_lane: int, element: str) -> Callable[..., None]:
             panel_of_b = zeros_aligned(DEPTH * width, lane_type)
             inner = zeros_aligned(panels * padded * width, lane_type)
             outer = zeros_aligned(panels * padded * width, outer_type)
-            overflows = digest * 0
+            overflows = 0
             for first_k in range(0, reduction, DEPTH):
                 steps = min(DEPTH, reduction - first_k)
                 at = matrix * strides[0] + first_row * strides[1] + first_k * strides[2]

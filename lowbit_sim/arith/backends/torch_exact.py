@@ -8,9 +8,16 @@ Which product runs on the CPU (`cuda_products` has a GPU's), for codes a and b a
 | int8, above           |        | the same by pieces of K, added up    |
 | int8 and up to +-32639 | < 2^62 | `_int_mm` of each of two int8 digits |
 | up to +-32639         | 2^24 to 2^62 | `_int_mm` of four pairs of digits |
-| any                   | < 2^24 | float32 matmul                       |
+| up to +-256           | < 2^24 | float32 matmul                       |
 | any                   | < 2^53 | float64 matmul                       |
 | any                   | above  | int64 matmul (modulo 2^64)           |
+
+Integers up to 256 are bfloat16 values: a float32 matmul of them has no other bits where torch or its library was told
+to take bfloat16 or TF32 for float32 (`torch.set_float32_matmul_precision`, `torch.backends.mkldnn.matmul`), as sums
+stay float32.
+
+A wrapping accumulator of up to 32 bits whose overflows nobody counts takes one `_int_mm` of int8 codes whatever K is,
+which adds modulo 2^32.
 
 Where the overflow rule waits for a chunk's sum, or bits of it are cut off, each chunk is one such product and the
 outer accumulator adds the chunks' sums in their order.
@@ -25,7 +32,7 @@ import functools
 import torch
 from torch import Tensor
 
-from lowbit_sim.arith.backends.cuda_products import cuda_product
+from lowbit_sim.arith.backends.cuda_products import LONGEST_INT8, cuda_product, int8_product, is_sound
 from lowbit_sim.arith.bounds import dtype_magnitude, dtype_proof, find_unproven, magnitude
 from lowbit_sim.arith.mac import MacUnit, accumulator_range
 from lowbit_sim.arith.result import GemmResult, result_dtype
@@ -33,11 +40,11 @@ from lowbit_sim.numerics.rounding import RoundingMode
 
 NAME = "torch_exact"
 
-#: The longest reduction of any int8 codes whose sum fits int32.
-_LONGEST_INT8 = (1 << 31) // (1 << 14) - 1
-
 #: The largest integer with two int8 digits to base 256.
 _TWO_DIGITS = 127 * 256 + 127
+
+#: Integers up to this are bfloat16 values.
+_BFLOAT16_EXACT = 256
 
 
 def _int_mm(a: Tensor, b: Tensor) -> Tensor:
@@ -87,10 +94,27 @@ def uncounted(mac: MacUnit, a: Tensor, b: Tensor) -> GemmResult:
     why = f"sums modulo 2^{mac.result_bits} do not depend on order"
     if not mac.truncated_bits and (mac.overflow_at == "outer" or mac.result_bits <= mac.accumulator_bits):
         # The outer accumulator keeps no more bits than the inner one did: one product serves all chunks.
-        values = _wrap(exact_product(a, b).to(torch.int64), mac.result_bits)
+        values = _modulo_product(a, b, mac.result_bits)
     else:
         values, _ = _fold_chunks(mac, a, b)
     return GemmResult(values=values.to(result_dtype(mac)), overflows=None, backend=NAME, why=why)
+
+
+def _modulo_product(a: Tensor, b: Tensor, bits: int) -> Tensor:
+    """The product modulo 2^bits, as two's complement: int32 or int64."""
+    too_long = a.dtype is b.dtype is torch.int8 and a.shape[1] > LONGEST_INT8 and min(len(a), b.shape[1]) > 0
+    if too_long and bits <= 32 and wraps(str(a.device)):
+        sums = _modulo_int8_product(a, b)
+    else:
+        sums = exact_product(a, b)
+    if sums.dtype is torch.int32 and bits >= 32:
+        return sums
+    return _wrap(sums.to(torch.int64), bits)
+
+
+def _modulo_int8_product(a: Tensor, b: Tensor) -> Tensor:
+    """The library's int8 product of any length, modulo 2^32: int32."""
+    return _int_mm(_canonical(a), _canonical(b)) if a.is_cpu else int8_product(a, b)
 
 
 def by_chunks(mac: MacUnit, a: Tensor, b: Tensor) -> GemmResult:
@@ -171,12 +195,12 @@ def _int8_product(a: Tensor, b: Tensor) -> Tensor:
     """int32, or int64 where a sum may not fit it."""
     reduction = a.shape[1]
     if not (a.numel() and b.numel()):
-        return torch.zeros(a.shape[0], b.shape[1], dtype=torch.int32)
-    if reduction <= _LONGEST_INT8 or reduction * magnitude(a) * magnitude(b) < 1 << 31:
+        return a.new_zeros(a.shape[0], b.shape[1], dtype=torch.int32)
+    if reduction <= LONGEST_INT8 or reduction * magnitude(a) * magnitude(b) < 1 << 31:
         return _int_mm(_canonical(a), _canonical(b))
-    starts = range(0, reduction, _LONGEST_INT8)
-    parts = (_int8_product(a[:, i : i + _LONGEST_INT8], b[i : i + _LONGEST_INT8]) for i in starts)
-    total = torch.zeros(a.shape[0], b.shape[1], dtype=torch.int64)
+    starts = range(0, reduction, LONGEST_INT8)
+    parts = (_int8_product(a[:, i : i + LONGEST_INT8], b[i : i + LONGEST_INT8]) for i in starts)
+    total = a.new_zeros(a.shape[0], b.shape[1], dtype=torch.int64)
     for part in parts:
         total += part
     return total
@@ -193,7 +217,7 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
     bound = min(bound, reduction * sizes[0] * sizes[1])
     if _takes_digits(a, b, sizes, bound):
         return _by_digits(a, b, bound)
-    if bound < 1 << 24:
+    if bound < 1 << 24 and max(sizes) <= _BFLOAT16_EXACT:
         return (a.to(torch.float32) @ b.to(torch.float32)).to(torch.int32)
     if bound < 1 << 53:
         return (a.to(torch.float64) @ b.to(torch.float64)).to(torch.int64)
@@ -210,7 +234,7 @@ def _takes_digits(a: Tensor, b: Tensor, sizes: list[int], bound: int) -> bool:
 
 def _by_digits(a: Tensor, b: Tensor, bound: int) -> Tensor:
     """sum_ij 256^(i+j) (digit i of a) (digit j of b)."""
-    total = torch.zeros(a.shape[0], b.shape[1], dtype=torch.int32 if bound < 1 << 31 else torch.int64)
+    total = a.new_zeros(a.shape[0], b.shape[1], dtype=torch.int32 if bound < 1 << 31 else torch.int64)
     for i, left in enumerate(_digits(a)):
         for j, right in enumerate(_digits(b)):
             total += _int8_product(left, right).to(total.dtype) << 8 * (i + j)
@@ -246,12 +270,28 @@ def int_mm_is_sound() -> bool:
     It has been wrong on some processors without VNNI (pytorch issue 136746), where a saturating 16-bit
     instruction adds pairs of products: the check's operands are the extreme codes that would show it.
     """
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(device="cpu").manual_seed(0)
     for rows, reduction, columns in ((2, 1, 3), (3, 5, 7), (17, 64, 33), (64, 130, 16)):
-        a = torch.randint(-128, 128, (rows, reduction), dtype=torch.int8, generator=generator)
-        b = torch.randint(-128, 128, (reduction, columns), dtype=torch.int8, generator=generator)
+        a = torch.randint(-128, 128, (rows, reduction), dtype=torch.int8, generator=generator, device="cpu")
+        b = torch.randint(
+            -128, 128, (reduction, columns), dtype=torch.int8, generator=generator, device="cpu"
+        )
         a[0], b[:, 0] = 127, 127
         a[1], b[:, 1] = -128, -128
         if not torch.equal(_int_mm(a, b).to(torch.int64), a.to(torch.int64) @ b.to(torch.int64)):
             return False
     return True
+
+
+@functools.cache
+def wraps(device: str) -> bool:
+    """Whether int8 sums beyond 32 bits come out modulo 2^32 on a CPU or CUDA device, checked once for each.
+
+    A library may saturate them instead. The sums of the check's extreme codes lie beyond 2^32 on both sides.
+    """
+    if not (int_mm_is_sound() if torch.device(device).type == "cpu" else is_sound("int8", device)):
+        return False
+    a = torch.full((2, 300_000), 127, dtype=torch.int8, device="cpu")
+    a[1] = -128
+    sums = _modulo_int8_product(a.to(device), a.t().contiguous().to(device)).cpu()
+    return torch.equal(sums, _wrap(a.to(torch.int64) @ a.t().to(torch.int64), 32).to(torch.int32))

@@ -27,7 +27,9 @@ def random_pair(m, k, n, low, high, dtype):
     return a, b
 
 
-@pytest.mark.parametrize(("m", "k", "n"), [(1, 1, 1), (16, 16, 16), (17, 8, 24), (18, 33, 15), (40, 64, 32)])
+@pytest.mark.parametrize(
+    ("m", "k", "n"), [(1, 1, 1), (16, 16, 16), (17, 8, 24), (31, 33, 15), (32, 16, 16), (33, 64, 32)]
+)
 def test_padding_changes_no_int8_product(m, k, n):
     a, b = random_pair(m, k, n, -128, 127, torch.int8)
     product = int8_product(a, b)
@@ -53,7 +55,7 @@ def test_the_library_sees_the_layout_that_every_device_takes(monkeypatch):
 
     monkeypatch.setattr(torch, "_int_mm", int_mm)
     int8_product(*random_pair(3, 5, 7, -128, 127, torch.int8))
-    assert seen == [((17, 16), True, (16, 16), True)]
+    assert seen == [((32, 16), True, (16, 16), True)]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,31 @@ def test_products_are_exact(dtype, low, high, k):
 
 def test_long_reductions_of_wide_codes_are_sliced():
     a, b = random_pair(2, 1000, 3, -65535, 65535, torch.int32)
-    assert torch.equal(cuda_products._sliced_product(a, b, 7), exact(a, b))
+    assert torch.equal(cuda_products._sliced_product(exact, a, b, 7), exact(a, b))
+
+
+@pytest.mark.parametrize(
+    ("k", "slices"),
+    [(131_071, [131_071]), (131_072, [131_056, 16]), (262_145, [131_056, 131_056, 33])],
+)
+def test_long_reductions_of_int8_codes_take_the_int8_product_of_slices(monkeypatch, k, slices):
+    ran = []
+
+    def product(a, b):
+        ran.append(a.shape[1])
+        return int8_product(a, b)
+
+    monkeypatch.setattr(cuda_products, "int8_product", product)
+    monkeypatch.setattr(cuda_products, "is_sound", lambda name, device: name == "int8")
+    a = torch.full((2, k), -128, dtype=torch.int8)
+    a[1] = 127
+    assert cuda_product(a, a.t()).tolist() == [[k << 14, -k * 128 * 127], [-k * 128 * 127, k * 127 * 127]]
+    assert ran == slices
+
+
+def test_padded_sums_beyond_32_bits_wrap():
+    a = torch.full((1, 300_001), 127, dtype=torch.int8)
+    assert int8_product(a, a.t()).item() == 300_001 * 127 * 127 - 2**32
 
 
 @pytest.mark.parametrize("high", [127, 2048, 2049])
