@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from lowbit_sim.numerics.formats import BlockFormat, ExponentFormat, FixedFormat, FloatFormat, IntFormat
+from lowbit_sim.numerics.reference import float32
 from lowbit_sim.numerics.reference_blocks import element_exponent, element_mantissa_bits
 from lowbit_sim.quant.codes import rounded
 from lowbit_sim.quant.granularity import Granularity, PerAxis, PerBlock, PerTensor
@@ -90,7 +91,7 @@ def _float_scales(largest: Tensor, fmt: BlockFormat) -> Tensor:
     if not fmt.tensor_scale:
         return _within_float32(rounded(quotient, fmt.scale))
     overall = largest.amax() if largest.numel() else largest.new_zeros(())
-    bound = torch.full_like(overall, fmt.element.max_value * fmt.scale.max_value)
+    bound = torch.full_like(overall, float32(fmt.element.max_value * fmt.scale.max_value))  # perhaps infinity
     tensor_scale = (overall / bound).clamp(smallest_tensor_scale(fmt.scale), MAX_SCALE)
     tensor_scale = torch.where(overall == 0, 1.0, tensor_scale)
     return _within_float32(rounded(quotient / tensor_scale, fmt.scale) * tensor_scale)

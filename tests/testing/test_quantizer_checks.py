@@ -38,7 +38,11 @@ WRONG = {
         lambda x: torch.round(x * (127 / (scale_of(x) * 127))).clamp(-127, 127),
         {},
     ),
-    "divides by the scale": (lambda x: torch.round(x / scale_of(x)).clamp(-127, 127), {}),
+    # The two differ next to a tie only, once in some hundred tensors.
+    "divides by the scale": (
+        lambda x: torch.round(x / scale_of(x)).clamp(-127, 127),
+        {"max_examples": 3000},
+    ),
     "divides in float64": (lambda x: torch.round(x.double() / scale_of(x).double()).clamp(-127, 127), {}),
     "ties up": (lambda x: torch.floor(x * (1 / scale_of(x)) + 0.5).clamp(-127, 127), {}),
     "truncates": (lambda x: torch.trunc(x * (1 / scale_of(x))), {}),
@@ -62,7 +66,7 @@ WRONG = {
 def test_wrong_quantisers_are_found(name):
     fn, options = WRONG[name]
     with pytest.raises(ContractError, match="is not int8"):
-        check_quantizer(fn, "int8", returns="codes", max_examples=600, **options)
+        check_quantizer(fn, "int8", returns="codes", **{"max_examples": 600, **options})
 
 
 def test_the_message_has_all_that_is_to_be_known():
