@@ -111,8 +111,9 @@ def updated_page(page: str, record: dict[str, Any]) -> str:
 def _caption(record: dict[str, Any]) -> str:
     machine, versions = record["machine"], record["versions"]
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
+    instructions = f" ({', '.join(machine['instructions'])})" if machine["instructions"] else ""
     return (
-        f"{machine['processor']}, {machine['cores']} cores ({', '.join(machine['instructions'])}), "
+        f"{machine['processor']}, {machine['cores']} cores{instructions}, "
         f"{machine['torch_threads']} threads; {packages}; {record['when'][:10]}. "
         f"Figures: {record['statistic']}."
     )

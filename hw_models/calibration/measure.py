@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from hw_models.calibration.fit import fit
-from hw_models.calibration.modes import TimedMode, matrices, timed_modes
+from hw_models.calibration.modes import TimedMode, int8_refusal, matrices, timed_modes
 from hw_models.calibration.profile_text import Device, profile_text
 from hw_models.calibration.timing import Shape, TimedGemm, best_time, copy_bandwidth, timed_gemms
 
@@ -96,6 +96,7 @@ class Measurement:
         copy_bytes_per_second: Bandwidth of a copy, read and written.
         power_w: Power under load, or None where it was not measured.
         profile: The profile's text.
+        int8_left_out: Why INT8 was not timed, or None where it was.
     """
 
     device: Device
@@ -105,6 +106,7 @@ class Measurement:
     copy_bytes_per_second: float
     power_w: float | None
     profile: str
+    int8_left_out: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain dicts, lists, strings and numbers, for JSON."""
@@ -124,6 +126,8 @@ class Measurement:
             "device": self.device.name,
             "units": self.device.units,
             "measured_with": self.device.measured_with,
+            "modes": [mode.name for mode in self.modes],
+            "int8_left_out": self.int8_left_out,
             "copy_bytes_per_second": self.copy_bytes_per_second,
             "power_w": self.power_w,
         }
@@ -170,6 +174,7 @@ def measure(
         copy_bytes_per_second=bandwidth,
         power_w=power,
         profile=profile_text(known, fit(fitted, bandwidth, power), modes),
+        int8_left_out=int8_refusal(device),
     )
 
 

@@ -100,12 +100,17 @@ INT8 = TimedMode(name="int8", kind="integer", operand_bits=8, stored_bits=8, pro
 
 def timed_modes(device: torch.device) -> tuple[TimedMode, ...]:
     """The modes that a device has: TF32 on CUDA devices alone; INT8 where torch's product of integers runs."""
-    modes = [FP32, TF32, BF16] if device.type == "cuda" else [FP32, BF16]
+    modes = (FP32, TF32, BF16) if device.type == "cuda" else (FP32, BF16)
+    return modes if int8_refusal(device) else (*modes, INT8)
+
+
+def int8_refusal(device: torch.device) -> str | None:
+    """Why torch's product of integers does not run on a device, or None where it does."""
     try:
         _in_int8(_codes((32, 32), device), _by_columns((32, 32), device))
-    except (RuntimeError, NotImplementedError):
-        return tuple(modes)
-    return (*modes, INT8)
+    except RuntimeError as error:
+        return str(error).splitlines()[0]
+    return None
 
 
 def matrices(

@@ -50,6 +50,13 @@ def calibrate(
     console = output()
     console.print(calibration_table(found))
     console.print(f"Energy {meter.how}.", markup=False, highlight=False, soft_wrap=True)
+    if found.measurement.int8_left_out is not None:
+        console.print(
+            f"INT8 was left out: {found.measurement.int8_left_out}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     if out is not None:
         write_text(out, found.profile)
         console.print(f"Wrote {out}. See: lowbit-sim profiles show {out}", markup=False, highlight=False)

@@ -7,7 +7,7 @@ import torch
 from hw_models.calibration import measure as module
 from hw_models.calibration.calibrate import calibrate
 from hw_models.calibration.measure import Plan, described
-from hw_models.calibration.modes import FP32, INT8, TF32, matrices, timed_modes
+from hw_models.calibration.modes import FP32, INT8, TF32, int8_refusal, matrices, timed_modes
 from hw_models.calibration.timing import SERIES, best_time, copy_bandwidth, timed_gemms
 from hw_models.load import parse
 
@@ -135,3 +135,12 @@ def test_the_last_cache_is_the_largest_shown(tmp_path):
         (tmp_path / f"index{index}" / "size").write_text(f"{size}\n")
     assert module._last_cache_bytes(tmp_path) == 30 << 20
     assert module._last_cache_bytes(tmp_path / "none") == 2 << 20
+
+
+def test_a_mode_that_does_not_run_is_left_out_with_its_reason(monkeypatch):
+    def refuse(a, b):
+        raise RuntimeError("no integer units here\nand more")
+
+    monkeypatch.setattr("hw_models.calibration.modes._in_int8", refuse)
+    assert INT8 not in timed_modes(CPU)
+    assert int8_refusal(CPU) == "no integer units here"
