@@ -14,9 +14,11 @@ from torch import nn
 import lowbit_sim as lb
 from benchmarks.race import Contender, race
 from benchmarks.targets import at_most_time
+from lowbit_sim.ops.backend import using_backend
 from lowbit_sim.study.models import build
 
 BATCH = 64
+CHECKED = 4  # images of the step that is checked
 NATIVE = "native float32"
 WORK = f"training step, batch {BATCH}: {{}}"
 
@@ -61,6 +63,27 @@ def step_of(model: nn.Module, *, autocast: bool = False, batch: int = BATCH):
     return step
 
 
+def check_bits(model_name: str, arm: str) -> None:
+    """One step's gradients are, bit for bit, those of the step whose GEMMs all run on the sequential MAC loops.
+
+    Raises:
+        AssertionError: A gradient differs.
+    """
+    fast, slow = (gradients(model_name, arm, backend) for backend in (None, "numba_cpu"))
+    for name, gradient in fast.items():
+        assert torch.equal(gradient, slow[name]), f"{model_name}, {arm}: {name} differs"
+
+
+def gradients(model_name: str, arm: str, backend: str | None) -> dict[str, torch.Tensor]:
+    """Every parameter's gradient in the first step on a few images."""
+    torch.manual_seed(0)
+    model = convert(MODELS[model_name](), arm)
+    x, y = torch.randn(CHECKED, 3, 32, 32), torch.randint(0, 10, (CHECKED,))
+    with contextlib.nullcontext() if backend is None else using_backend(backend):
+        F.cross_entropy(model(x), y).backward()
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
 STOCHASTIC = lb.Rounding("stochastic", random_bits=8)
 SATURATING = lb.MacUnit(accumulator_bits=16, overflow="saturate")
 ARMS: dict[str, lb.OpSpec] = {
@@ -90,6 +113,7 @@ def test_bfloat16_autocast(benchmark, model_name):
 @pytest.mark.parametrize("arm", ARMS, ids=lambda name: name.replace(", ", "_").replace(" ", "_"))
 @pytest.mark.parametrize("model_name", MODELS)
 def test_training_step(benchmark, model_name, arm):
+    check_bits(model_name, arm)
     run = make_step(model_name, arm)
     losses = [run() for _ in range(4)]
     assert all(map(math.isfinite, losses))

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 EXAMPLE = "lowbit-sim report runs/20261121-150400-digits --plot digits.html --measurement test_accuracy"
 
+_PAGE_SUFFIXES = (".html", ".htm")
+_PLOT_SUFFIXES = (*_PAGE_SUFFIXES, ".svg", ".pdf", ".png")
+
 
 def report(
     records: Annotated[
@@ -32,7 +35,8 @@ def report(
     plot: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.html", help="Write a page with measurements over the epochs, mean and band."
+            metavar="FILE",
+            help="Write measurements over the epochs, mean and band: a page (.html) or a picture (.svg, .pdf, .png).",
         ),
     ] = None,
     measurement: Annotated[
@@ -95,14 +99,14 @@ def _check_options(
     if columns and not markdown:
         raise typer.BadParameter("--columns are those of the Markdown table: add --markdown")
     if measurement and plot is None:
-        raise typer.BadParameter("--measurement names what is plotted: add --plot FILE.html")
+        raise typer.BadParameter("--measurement names what is plotted: add --plot FILE")
     if plot is not None and not records:
         raise typer.BadParameter("--plot needs a run folder or a record")
     if plot is not None and not plot.parent.is_dir():
         raise typer.BadParameter(f"--plot {plot}: there is no folder {plot.parent}")
-    if plot is not None and plot.suffix not in (".html", ".htm"):
+    if plot is not None and plot.suffix not in _PLOT_SUFFIXES:
         raise typer.BadParameter(
-            f"--plot writes a page, so {plot} should end in .html: for a picture, print it there"
+            f"--plot {plot}: the name should end in .html for a page, or in .svg, .pdf or .png for a picture"
         )
 
 
@@ -118,10 +122,15 @@ def _print(result: StudyResult, markdown: bool, columns: list[str]) -> None:
 
 def _plot(path: Path, results: list[StudyResult], names: list[str]) -> None:
     from lowbit_sim.study.records import write_text
+    from lowbit_sim.study.trajectory_picture import trajectory_picture
     from lowbit_sim.study.trajectory_plot import trajectory_html
 
     title = ", ".join(dict.fromkeys(result.title for result in results))
-    write_text(path, trajectory_html(title, _labelled_arms(results), names))
+    arms = _labelled_arms(results)
+    if path.suffix in _PAGE_SUFFIXES:
+        write_text(path, trajectory_html(title, arms, names))
+    else:
+        path.write_bytes(trajectory_picture(title, arms, names, format=path.suffix.removeprefix(".")))
     typer.echo(f"Plot: {path}")
 
 

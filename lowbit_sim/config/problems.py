@@ -15,6 +15,16 @@ from lowbit_sim.numerics.suggest import did_you_mean
 #: The names in pydantic's list of what may stand in a place.
 _QUOTED = re.compile(r"'([^']*)'")
 
+#: Pydantic's names of errors whose own words speak of inputs and of Python's types.
+_PLAINLY = {
+    "int_type": "expected a whole number",
+    "int_from_float": "expected a whole number",
+    "float_type": "expected a number",
+    "finite_number": "expected a finite number",
+    "bool_type": "expected true or false",
+    "string_type": 'expected a text in quotes, as in "int8"',
+}
+
 #: Keys and positions in lists, from the file's root.
 Location = tuple[str | int, ...]
 
@@ -87,4 +97,4 @@ def _reason(details: dict[str, Any], cause: object) -> str:
     if details["type"] == "literal_error":
         known = details["ctx"]["expected"]
         return f"expected {known}{did_you_mean(details['input'], _QUOTED.findall(known))}"
-    return details["msg"]
+    return _PLAINLY.get(details["type"], details["msg"])

@@ -77,6 +77,22 @@ def require_known(arms: Sequence[ArmResult], name: str) -> None:
         raise StudyError(unknown("measurement", name, known))
 
 
+def plotted_names(arms: Sequence[ArmResult], names: Sequence[str] = ()) -> list[str]:
+    """The quantities of a plot: those that are named, or with none all that the arms' recipes measured.
+
+    Raises:
+        StudyError: A name that no arm has, or nothing named and nothing measured.
+    """
+    for name in names:
+        require_known(arms, name)
+    chosen = list(names) or measurement_names(arms)
+    if not chosen:
+        raise StudyError(
+            "no recipe of these arms measured anything: name what is to be plotted, as in --measurement test_accuracy"
+        )
+    return chosen
+
+
 def _value(epoch: EpochMetrics, name: str) -> float | None:
     """A record has null where a number was not finite, and no measurement where the arm lacks the recipe."""
     return getattr(epoch, name) if name in ALWAYS else epoch.measurements.get(name)

@@ -1,7 +1,7 @@
 """Trajectories as an interactive page: a panel for each quantity, a line with its band for each arm.
 
-plotly draws it; it is an extra of the package (`plot`) and imported here alone. It writes pages only: pictures would
-need a browser.
+plotly draws it; it is an extra of the package (`plot`) and imported here alone. It writes pages only: its pictures
+would need a browser, so `trajectory_picture` draws those.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lowbit_sim.study.errors import StudyError
 from lowbit_sim.study.results import ArmResult
-from lowbit_sim.study.trajectory import Point, measurement_names, require_known, trajectory
+from lowbit_sim.study.trajectory import Point, plotted_names, trajectory
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
@@ -50,15 +50,10 @@ def trajectory_figure(title: str, arms: Mapping[str, ArmResult], names: Sequence
         raise StudyError("a page of trajectories needs plotly: pip install 'lowbit-sim[plot]'")
     from plotly.subplots import make_subplots
 
-    chosen = list(names) or measurement_names(list(arms.values()))
-    if not chosen:
-        raise StudyError(
-            "no recipe of these arms measured anything: name what is to be plotted, as in --measurement test_accuracy"
-        )
+    chosen = plotted_names(list(arms.values()), names)
     figure = make_subplots(rows=len(chosen), shared_xaxes=True, vertical_spacing=0.25 / len(chosen))
     in_the_legend: set[str] = set()
     for row, name in enumerate(chosen, start=1):
-        require_known(list(arms.values()), name)
         for scatter in _panel(arms, name, in_the_legend):
             figure.add_trace(scatter, row=row, col=1)
         figure.update_yaxes(title=name, row=row, col=1)

@@ -48,6 +48,15 @@ def test_a_plot_over_the_epochs(record, tmp_path):
     assert "tiny: INT8 (2)" in page.read_text()
 
 
+@pytest.mark.parametrize(("suffix", "begins"), [("svg", b"<?xml"), ("pdf", b"%PDF"), ("png", b"\x89PNG")])
+def test_a_picture_over_the_epochs(record, tmp_path, suffix, begins):
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / f"gain.{suffix}"
+    shown = invoke("report", str(record), "--plot", str(picture), "--measurement", "test_accuracy")
+    assert shown.exit_code == 0, shown.output
+    assert picture.read_bytes().startswith(begins)
+
+
 def test_a_page_is_brought_up_to_date(record, tmp_path):
     (tmp_path / "records").mkdir()
     record.rename(tmp_path / "records" / "mine.json")
@@ -64,7 +73,7 @@ def test_a_page_is_brought_up_to_date(record, tmp_path):
         ([], "name a run folder or a record"),
         (["{record}", "--columns", "runs"], "add --markdown"),
         (["{record}", "--measurement", "test_loss"], "add --plot"),
-        (["{record}", "--plot", "x.svg"], "should end in .html"),
+        (["{record}", "--plot", "x.gif"], "should end in .html for a page, or in .svg"),
         (["--plot", "x.html", "--update", "page.md"], "--plot needs a run folder or a record"),
     ],
 )

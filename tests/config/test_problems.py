@@ -103,3 +103,21 @@ def test_a_check_of_a_whole_table_may_name_the_key():
     (problem,) = problems(error.value, Pairs)
     assert problem.location == problem.inner == ("pairs", "first", "high")
     assert problem.reason == "below low = 2"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("accumulator_bits", 16.5, "expected a whole number"),
+        ("soft", 1, "expected a text in quotes"),
+    ],
+)
+def test_a_wrong_type_is_told_without_pydantics_words(key, value, reason):
+    class Table(Strict):
+        accumulator_bits: int = 8
+        soft: str = ""
+
+    with pytest.raises(ValidationError) as error:
+        Table.model_validate({key: value})
+    (problem,) = problems(error.value, Table)
+    assert problem.reason.startswith(reason)

@@ -5,6 +5,7 @@ import pytest
 
 from lowbit_sim.study.errors import StudyError
 from lowbit_sim.study.trajectory import last_values, measurement_names, trajectory
+from lowbit_sim.study.trajectory_picture import trajectory_picture
 from lowbit_sim.study.trajectory_plot import trajectory_figure, trajectory_html
 from tests.study.examples import arm, measured_run, run
 
@@ -69,3 +70,19 @@ def test_what_can_not_be_plotted_is_named(measured):
         trajectory_figure("x", {"plain": arm("plain", (run(0),))})
     with pytest.raises(StudyError, match="unknown measurement 'metagrad.gian'.*did you mean 'metagrad.gain'"):
         trajectory_figure("x", {"MetaGrad": measured}, ["metagrad.gian"])
+
+
+def test_a_picture_names_its_arms_and_equal_results_give_equal_bytes(measured):
+    pytest.importorskip("matplotlib")
+    arms = {"plain": arm("plain", (run(0),)), "MetaGrad": measured}
+    drawn = trajectory_picture("a study", arms, [GAIN, "test_accuracy"], format="svg")
+    for text in (b"a study", b"MetaGrad", b"plain", GAIN.encode(), b"test_accuracy", b"epochs"):
+        assert text in drawn
+    assert drawn == trajectory_picture("a study", arms, [GAIN, "test_accuracy"], format="svg")
+    assert drawn != trajectory_picture("a study", {"plain": arms["plain"]}, ["test_accuracy"], format="svg")
+
+
+def test_a_picture_needs_what_was_measured(measured):
+    pytest.importorskip("matplotlib")
+    with pytest.raises(StudyError, match="unknown measurement 'gian'"):
+        trajectory_picture("x", {"MetaGrad": measured}, ["gian"], format="svg")

@@ -88,8 +88,8 @@ def _of_layers(model: nn.Module, found: dict[str, Target]) -> list[Target]:
     ]
     if not chosen:
         raise ValueError(
-            "the model has no emulated layer whose weight trains: convert it first, or name the parameters to "
-            'correct with patterns, parameters=("*.weight",)'
+            "the model has no emulated layer whose weight trains: convert it first (a study's arm: give it a format "
+            'in place of native), or name what is to be corrected, parameters = ["*.weight"]'
         )
     return chosen
 
