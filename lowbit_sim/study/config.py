@@ -200,15 +200,33 @@ class Study(Strict):
             training = self.training_of(arm)
             if arm.training is not None:
                 _check_accumulation(training, ("arms", number, "training"))
-            if arm.update is not None and arm.update.momentum is not None and not training.momentum:
-                raise ValueError(
-                    f"arm {arm.name!r}: update.momentum would have no effect: training.momentum is 0, so none is kept"
-                )
+            _check_optimizer(arm, training)
         return self
 
     def training_of(self, arm: ArmTable) -> TrainingTable:
         """The hyperparameters of an arm."""
         return self.training if arm.training is None else arm.training.on(self.training)
+
+
+def _check_optimizer(arm: ArmTable, training: TrainingTable) -> None:
+    """Refuse what the arm's optimiser would not read."""
+    usual = TrainingTable.model_fields["second_moment_decay"].default
+    if training.optimizer == "sgd" and training.second_moment_decay != usual:
+        raise ValueError(
+            f"arm {arm.name!r}: training.second_moment_decay would have no effect: SGD keeps no second moment; "
+            'give optimizer = "adam" or "adamw"'
+        )
+    if arm.update is None:
+        return
+    if arm.update.momentum is not None and training.optimizer == "sgd" and not training.momentum:
+        raise ValueError(
+            f"arm {arm.name!r}: update.momentum would have no effect: training.momentum is 0, so none is kept"
+        )
+    if arm.update.second_moment is not None and training.optimizer == "sgd":
+        raise ValueError(
+            f"arm {arm.name!r}: update.second_moment would have no effect: SGD keeps no second moment; give "
+            'optimizer = "adam" or "adamw"'
+        )
 
 
 def _check_accumulation(training: TrainingTable, key: tuple[str | int, ...]) -> None:

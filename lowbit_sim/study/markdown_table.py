@@ -63,6 +63,9 @@ def _accuracy(arm: ArmResult) -> str:
 
 COLUMNS = {
     "accuracy": Column(heading="accuracy, %", cell=lambda arm, study: _accuracy(arm)),
+    "recalibrated": Column(
+        heading="recalibrated, %", cell=lambda arm, study: measured.recalibrated(arm) or DASH
+    ),
     "difference": Column(
         heading="to {base}, points",
         cell=lambda arm, study: _optional(difference(arm, study.baseline), lambda d: f"{100 * d:+.2f}"),
@@ -134,6 +137,8 @@ def default_columns(study: StudyResult) -> list[str]:
     """Accuracies, losses and time; and what only some studies have: energy, recipes, own training, failed runs."""
     columns: list[str] = list(_ALWAYS)
     columns += [name for name, cell in _MEASURED.items() if any(cell(arm) is not None for arm in study.arms)]
+    if any(measured.recalibrated(arm) for arm in study.arms):
+        columns.insert(1, "recalibrated")
     if any(arm.recipes for arm in study.arms):
         columns += [
             "recipes",

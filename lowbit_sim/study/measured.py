@@ -7,10 +7,12 @@ that of "NVIDIA H200". One that `lowbit-sim calibrate` wrote has "measured" befo
 from __future__ import annotations
 
 import re
+import statistics
 from collections.abc import Mapping
 
 from lowbit_sim.study.quantities import with_prefix
 from lowbit_sim.study.results import ArmResult, Price, StudyResult
+from lowbit_sim.study.trajectory import last_values
 
 _CALIBRATED = "measured"
 _NOT = "not measured"
@@ -63,3 +65,12 @@ def unavailable_in_words(study: StudyResult) -> str:
     """The native arms that the machine has no units for, and why; "" where there are none."""
     arms = [f"{name} ({why})" for name, why in study.unavailable.items()]
     return f" Not available here: {'; '.join(arms)}." if arms else ""
+
+
+def recalibrated(arm: ArmResult) -> str | None:
+    """The accuracy in percent with recalibrated batch-norms, mean and deviation; None where none was measured."""
+    known = [100 * value for value in last_values(arm, "recalibrated_accuracy")]
+    if not known:
+        return None
+    mean = f"{statistics.fmean(known):.2f}"
+    return mean if len(known) == 1 else f"{mean} ± {statistics.stdev(known):.2f}"

@@ -127,6 +127,9 @@ def _training_section(table: Table, study: StudyResult, notes: _Footnotes) -> No
         return text if base else f"{DASH} {notes.mark('no native arm to compare with')}"
 
     _row(table, study, "test accuracy, %", _accuracy, style="bold")
+    if any(measured.recalibrated(arm) for arm in study.arms):
+        label = "  with recalibrated batch-norms, %"
+        _row(table, study, label, lambda arm: measured.recalibrated(arm) or DASH)
     _row(table, study, f"minus {against}, points", lambda arm: compared(_points(difference(arm, base))))
     _row(table, study, "status", lambda arm: arm_status(arm, study) + _reason(arm, notes))
     _row(table, study, "time per step", lambda arm: _optional(arm.seconds_per_step, _seconds))

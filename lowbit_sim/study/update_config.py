@@ -14,18 +14,19 @@ from lowbit_sim.training.update_spec import StateReads, UpdateSpec
 
 
 class UpdateTable(Strict):
-    """The formats in which SGD keeps and reads its tensors; what is left out stays in float32.
+    """The formats in which the optimiser keeps and reads its tensors; what is left out stays in float32.
 
     Floats, fixed-point numbers and posits are casts without a scale unless a table gives one.
 
     Attributes:
-        weight, momentum, gradient: As in `UpdateSpec`.
+        weight, momentum, second_moment, gradient: As in `UpdateSpec`.
         rounding: Rounding of those that give none.
         state_reads: As in `UpdateSpec`.
     """
 
     weight: OperandValue | None = None
     momentum: OperandValue | None = None
+    second_moment: OperandValue | None = None
     gradient: OperandValue | None = None
     rounding: RoundingTable | None = None
     state_reads: StateReads = "rounded"
@@ -57,7 +58,7 @@ class UpdateTable(Strict):
         return self.model_copy(update={**_written(self, spec, _KEPT), "rounding": None})
 
 
-_KEPT = ("weight", "momentum", "gradient")
+_KEPT = ("weight", "momentum", "second_moment", "gradient")
 
 
 def _written(table: Strict, spec: object, keys: tuple[str, ...]) -> dict[str, QuantizerTable]:

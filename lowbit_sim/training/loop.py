@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,7 @@ from lowbit_sim.training.device import device_name, device_of
 from lowbit_sim.training.examples import Examples, in_order, shuffled
 from lowbit_sim.training.loss_scaling import LossScaling
 from lowbit_sim.training.metrics import EpochMetrics, TrainingResult
+from lowbit_sim.training.recalibration import recalibrated, running_norms
 from lowbit_sim.training.recipe import Recipe, Step, compose
 from lowbit_sim.training.run_state import (
     learning_state,
@@ -206,12 +208,23 @@ class _Run:
             measurements={
                 **self.recipe.measurements(),
                 **(self.scaling.measurements() if self.scaling else {}),
+                **self._recalibrated(),
             },
             seconds=time.perf_counter() - start,
             steps=self.steps_taken - before,
             energy_j=used.energy_j,
             peak_memory_bytes=used.peak_memory_bytes,
         )
+
+    def _recalibrated(self) -> dict[str, float]:
+        """Loss and accuracy with batch-norm statistics of the first training batches in stored order."""
+        count = self.settings.recalibration_batches
+        if count == 0 or not running_norms(self.model):
+            return {}
+        batches = list(islice(in_order(self.train_set, self.settings.micro_batch_size), count))
+        with recalibrated(self.model, batches, autocast=self.settings.autocast):
+            loss, accuracy = evaluate(self.model, self.test_set, autocast=self.settings.autocast)
+        return {"recalibrated_loss": loss, "recalibrated_accuracy": accuracy}
 
     def _step(self, epoch: int, rate: float, batch: Examples) -> tuple[float, int]:
         """One step; its mean loss and how many examples the model had right before it."""

@@ -1,4 +1,4 @@
-"""What plain training needs to be told: stochastic gradient descent with momentum and a schedule.
+"""What plain training needs to be told: an optimiser, its hyperparameters and a schedule.
 
     constant: lr_t = lr            cosine: lr_t = lr (1 + cos(pi t / T)) / 2
 
@@ -8,18 +8,27 @@ at step t of T. Source of the cosine: Loshchilov and Hutter, "SGDR", ICLR 2017, 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 
 from lowbit_sim.numerics.suggest import unknown
 from lowbit_sim.training.autocast import Autocast
-from lowbit_sim.training.optimizers import SGD
+from lowbit_sim.training.optimizers import SGD, Adam, AdamW
 from lowbit_sim.training.update_spec import UpdateSpec
 
 Schedule = Literal["constant", "cosine"]
+OptimizerName = Literal["sgd", "adam", "adamw"]
+
+#: torch's optimiser of a name, and ours, which keeps weights and states in formats.
+_OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], Callable[..., torch.optim.Optimizer]]] = {
+    "sgd": (torch.optim.SGD, SGD),
+    "adam": (torch.optim.Adam, Adam),
+    "adamw": (torch.optim.AdamW, AdamW),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +39,11 @@ class TrainingSettings:
         epochs: Passes over the training examples, at least 1.
         batch_size: Examples in a step, at least 1; the last step of an epoch may have fewer.
         learning_rate: The schedule's largest value, positive.
-        momentum: At least 0 and below 1.
-        weight_decay: L2 penalty, at least 0.
+        optimizer: "sgd", "adam" or "adamw".
+        momentum: Factor of the running mean of the gradient (Adam's beta_1), at least 0 and below 1.
+        second_moment_decay: Factor of the running mean of its square (Adam's beta_2), at least 0 and below 1; SGD has
+            none.
+        weight_decay: L2 penalty, with AdamW decoupled; at least 0.
         schedule: "constant" or "cosine" (to 0 over the whole run).
         accumulation: Micro-batches that a step's examples are divided into, at most `batch_size`; their gradients are
             added up before the update. Batch normalisation sees micro-batches.
@@ -41,6 +53,9 @@ class TrainingSettings:
         autocast: "bf16" or "fp16" for forward passes under `torch.autocast`, in which products are in that format and
             weights stay in float32, with "fp16" also for a scaled loss; None for all in the tensors' own format.
         tf32: Whether float32 products of a CUDA device are those of TF32.
+        recalibration_batches: Training batches whose statistics batch-norms take in a second evaluation after each
+            epoch (`recalibration.py`), which gives the measurements `recalibrated_loss` and
+            `recalibrated_accuracy`; 0 for none.
 
     Raises:
         ValueError: A value outside its range.
@@ -49,7 +64,9 @@ class TrainingSettings:
     epochs: int
     batch_size: int
     learning_rate: float
+    optimizer: OptimizerName = "sgd"
     momentum: float = 0.9
+    second_moment_decay: float = 0.999
     weight_decay: float = 0.0
     schedule: Schedule = "cosine"
     accumulation: int = 1
@@ -57,16 +74,21 @@ class TrainingSettings:
     update: UpdateSpec | None = None
     autocast: Autocast | None = None
     tf32: bool = False
+    recalibration_batches: int = 0
 
     def __post_init__(self) -> None:
         lowest = {"epochs": 1, "batch_size": 1, "weight_decay": 0, "accumulation": 1, "seed": 0}
+        lowest |= {"recalibration_batches": 0}
         for name, least in lowest.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate must be positive and finite, got {self.learning_rate}")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum must be at least 0 and below 1, got {self.momentum}")
+        if self.optimizer not in get_args(OptimizerName):
+            raise ValueError(unknown("optimizer", self.optimizer, get_args(OptimizerName)))
+        for name in ("momentum", "second_moment_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
         if self.autocast is not None and self.autocast not in get_args(Autocast):
             raise ValueError(unknown("format of autocast", self.autocast, get_args(Autocast)))
         if self.schedule not in get_args(Schedule):
@@ -94,17 +116,15 @@ def learning_rate(settings: TrainingSettings, step: int, steps: int) -> float:
     return settings.learning_rate * (1 + math.cos(math.pi * step / steps)) / 2
 
 
-def build_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.SGD:
-    """Stochastic gradient descent over the model's parameters, with the settings' hyperparameters and formats."""
-    parameters, lr = model.parameters(), settings.learning_rate
-    momentum, decay = settings.momentum, settings.weight_decay
+def build_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """The settings' optimiser over the model's parameters, with their hyperparameters and formats."""
+    options: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    if settings.optimizer == "sgd":
+        options["momentum"] = settings.momentum
+    else:
+        options["betas"] = (settings.momentum, settings.second_moment_decay)
+    native, in_formats = _OPTIMIZERS[settings.optimizer]
+    parameters = model.parameters()
     if settings.update is None:
-        return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=decay)
-    return SGD(
-        parameters,
-        lr=lr,
-        momentum=momentum,
-        weight_decay=decay,
-        update=settings.update,
-        seed=settings.seed,
-    )
+        return native(parameters, **options)
+    return in_formats(parameters, **options, update=settings.update, seed=settings.seed)

@@ -125,6 +125,18 @@ def test_keys_that_no_recipe_has_are_named(table):
             {"training": {"momentum": 0.0}, "update": {"momentum": "bf16"}},
             "arm 'x': update.momentum would have no effect",
         ),
+        (
+            {"training": {"optimizer": "adm"}},
+            r"arms\[0\].training.optimizer = 'adm': expected 'sgd', 'adam' or 'adamw'; did you mean 'adam'",
+        ),
+        (
+            {"training": {"second_moment_decay": 0.99}},
+            "arm 'x': training.second_moment_decay would have no effect: SGD keeps no second moment",
+        ),
+        (
+            {"update": {"second_moment": "bf16"}},
+            "arm 'x': update.second_moment would have no effect: SGD keeps no second moment",
+        ),
     ],
 )
 def test_errors_say_where(arm, message):
@@ -173,7 +185,14 @@ def test_what_a_recipe_refuses_names_the_arm(monkeypatch):
 def test_an_arms_own_training_stands_in_place_of_the_studys():
     own = {"epochs": 5, "learning_rate": 0.4, "weight_decay": 0.01, "schedule": "constant", "accumulation": 4}
     subject = parse(training=own)
-    expected = {"batch_size": 32, "momentum": 0.9, **own}
+    defaults = {
+        "batch_size": 32,
+        "optimizer": "sgd",
+        "momentum": 0.9,
+        "second_moment_decay": 0.999,
+        "recalibration_batches": 0,
+    }
+    expected = {**defaults, **own}
     assert subject.training_of(subject.arms[0]).model_dump() == expected
     assert settings(subject, subject.arms[0], 3) == TrainingSettings(**expected, seed=3)
 

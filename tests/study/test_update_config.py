@@ -55,8 +55,8 @@ def test_what_is_written_builds_the_same(model, keys):
 @pytest.mark.parametrize(
     ("model", "keys", "message"),
     [
-        (UpdateTable, {}, "give one or more of weight, momentum, gradient"),
-        (UpdateTable, {"second_moment": "bf16"}, "Extra inputs"),
+        (UpdateTable, {}, "give one or more of weight, momentum, second_moment, gradient"),
+        (UpdateTable, {"third_moment": "bf16"}, "Extra inputs"),
         (UpdateTable, {"weight": {"format": "bf16", "scale": "ema"}}, "depends on past steps"),
         (
             UpdateTable,

@@ -34,7 +34,7 @@ def test_what_can_not_be_is_said(call, message):
     [
         ("format =", "can't read the numerics"),
         ('format = "int8"\nchnk = 3', "chnk: unknown key in the numerics 'chnk'.*did you mean 'chunk'"),
-        ("format = 8", 'format = 8: expected a text in quotes'),
+        ("format = 8", "format = 8: expected a text in quotes"),
         ("", "numerics.toml: give exactly one of"),
         (None, "numerics.toml: No such file"),
     ],
