@@ -14,6 +14,7 @@ from tests.training.metagrad import reference
 from tests.training.metagrad.nets import HYPERNETWORKS, batches, net, step_through
 
 STEPS = 5
+LINK = "lowbit_sim.training.metagrad.commit.weight_per_gradient"
 
 ADAM = {"lr": 0.02, "betas": (0.9, 0.99), "eps": 1e-6}
 CASES: dict[str, tuple[Any, dict[str, Any], Any]] = {
@@ -124,33 +125,48 @@ def test_a_learned_rate_is_part_of_the_derivative_on_either_side(first):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
 
 
-def test_phi_learns_nothing_where_the_graph_is_cut():
+def test_phi_learns_nothing_where_the_graph_is_cut(monkeypatch):
+    """Where the weights of the next step do not hang on M's output, the recipe leaves phi as it was."""
     m = moved(lb.MomentFC(4))
     cut = reference.run(
         net(spec=None).double(), m, doubles(3), reference.sgd, {"lr": 0.2}, phi_rate=0.05, cut=True
     )
     assert all(float(g.abs().max()) == 0 for each in cut.phi_gradients for g in each)
+    for is_cut in (True, False):
+        with monkeypatch.context() as patch:
+            if is_cut:
+                # The one link between M's output and the weights of the next step.
+                patch.setattr(LINK, lambda *_, **__: 0.0)
+            start, trained_phi = moved(lb.MomentFC(4)), moved(lb.MomentFC(4))
+            trained(trained_phi, torch.optim.SGD, {"lr": 0.2}, 0.05, "none")
+            same = [
+                torch.equal(p, q) for p, q in zip(start.parameters(), trained_phi.parameters(), strict=True)
+            ]
+            assert all(same) if is_cut else not any(same)
 
 
 def test_the_forward_pass_sees_the_new_direction():
-    """W in the forward pass of step t is W_{t-1} - lr M(g_{t-1}), not a direction older."""
-    model, recipe = net(spec=None), lb.MetaGrad(lb.MomentFC(), parameters=("*",))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    """W in the forward pass of step t is W_{t-1} - lr M(g_{t-1}), not a direction older; M is computed here."""
+    model, m = net(spec=None), moved(lb.FCGrad(8)).float()
+    recipe = lb.MetaGrad(m, phi=lb.PhiTraining(learning_rate=0.0), parameters=("*",))
     seen: list[Tensor] = []
-    given: list[Tensor] = []
-    model[0].register_forward_pre_hook(lambda m, _: seen.append(m.weight.detach().clone()))
+    raw: list[Tensor] = []
+    model[0].register_forward_pre_hook(lambda module, _: seen.append(module.weight.detach().clone()))
 
-    class Watch:
+    class Before:
         def before_step(self, step: Step) -> None: ...
 
         def on_gradients(self, step: Step) -> None:
-            given.append(model[0].weight.grad.clone())
+            raw.append(model[0].weight.grad.clone())
 
         def after_step(self, step: Step) -> None: ...
 
-    step_through(model, optimizer, batches("dense", 6), recipe, Watch())
-    for before, direction, after in zip(seen, given, seen[1:], strict=False):
-        assert torch.equal(before.add(direction, alpha=-0.5), after)
+    step_through(model, torch.optim.SGD(model.parameters(), lr=0.5), batches("dense", 6), Before(), recipe)
+    factor = float(m.measurements()["c"])
+    assert abs(factor - 1) > 0.01
+    for before, gradient, after in zip(seen, raw, seen[1:], strict=False):
+        torch.testing.assert_close(before - 0.5 * factor * gradient, after)
+        assert not torch.allclose(before - 0.5 * gradient, after)
 
 
 def test_fc_grad_is_one_number_with_the_hypergradient():
