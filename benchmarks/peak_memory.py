@@ -11,6 +11,7 @@ import gc
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -21,6 +22,15 @@ def resident(field: str) -> int:
     found = re.search(rf"^{field}:\s+(\d+) kB$", STATUS.read_text(), re.MULTILINE)
     assert found, f"{STATUS} has no {field}"
     return 1024 * int(found[1])
+
+
+def added_by(run: Callable[[], object]) -> int:
+    """What the operating system saw a function add to the process's resident memory at its peak, in bytes."""
+    gc.collect()
+    CLEAR.write_text("5")  # see proc(5): the peak is set back to what is resident
+    before = resident("VmRSS")
+    run()
+    return resident("VmHWM") - before
 
 
 def main(arm: str) -> None:
@@ -34,13 +44,13 @@ def main(arm: str) -> None:
     )
     step_of(convert(few, arm), batch=2)()
     del few
-    gc.collect()
-    CLEAR.write_text("5")  # see proc(5): the peak is set back to what is resident
-    before = resident("VmRSS")
-    step = step_of(convert(vgg_small(), arm))
-    step()
-    step()
-    print(json.dumps({"peak_bytes": resident("VmHWM") - before}))
+
+    def two_steps() -> None:
+        step = step_of(convert(vgg_small(), arm))
+        step()
+        step()
+
+    print(json.dumps({"peak_bytes": added_by(two_steps)}))
 
 
 if __name__ == "__main__":

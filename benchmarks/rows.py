@@ -20,6 +20,7 @@ class Row:
 
     Attributes:
         ratio: To the baseline of the work; None where none was raced against.
+        baseline_shortest_s: The baseline's shortest round of those in turn with this row's; the ratio's divisor.
         peak_bytes: Memory at its peak, where that was measured.
         parts: Seconds of what the time consists of, where that was measured.
         missing: Why the implementation could not run; then nothing was measured.
@@ -32,6 +33,7 @@ class Row:
     iqr_s: float | None = None
     rounds: int = 0
     ratio: float | None = None
+    baseline_shortest_s: float | None = None
     moved_bytes: int | None = None
     macs: int | None = None
     peak_bytes: int | None = None
@@ -119,7 +121,8 @@ def _measured(bench: dict[str, Any]) -> Row:
     if "seconds" in info:  # measured inside a process that the benchmark started
         row = replace(row, **_spread(info["seconds"]))
     if "baseline" in info:
-        row = replace(row, ratio=stats["min"] / min(info["baseline"]["seconds"]))
+        beside = min(info["baseline"]["seconds"])
+        row = replace(row, ratio=stats["min"] / beside, baseline_shortest_s=beside)
     return row
 
 

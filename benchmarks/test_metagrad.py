@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 import lowbit_sim as lb
 from benchmarks.race import Contender, race
@@ -27,14 +28,21 @@ HYPERNETWORKS = {
     "moment_fc": lb.MomentFC,
     "lstm_fc": lb.LSTMFC,
 }
+#: What a contender and the plain step take together: 50 rounds or so of both.
+SECONDS = {"digits": 2.0, "resnet20": 20.0}
 #: Model, channels, image size, width.
 NETS = {"digits": ("small_cnn", 1, 8, 32), "resnet20": ("resnet20", 3, 32, 16)}
 
 
 def make_step(net: str, hypernetwork: str):
-    """A training step, and the recipe in it."""
+    """A training step of a net, and the recipe in it."""
     name, channels, size, width = NETS[net]
     model = lb.convert(build(name, channels, 10, size, width=width), [lb.Rule("*", INT4)])
+    return step_of(model, channels, size, hypernetwork)
+
+
+def step_of(model: nn.Module, channels: int, size: int, hypernetwork: str):
+    """A training step of a converted model on random images, and the recipe in it."""
     kind = HYPERNETWORKS[hypernetwork]
     recipe = None if kind is None else lb.MetaGrad(kind())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
@@ -76,4 +84,5 @@ def test_training_step(benchmark, net, hypernetwork):
         work="INT4 training step with MetaGrad, batch 64",
         case=net,
         targets=[at_most_time(1.5, "plain INT4 step")],
+        seconds=SECONDS[net],
     )
