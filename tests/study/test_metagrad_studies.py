@@ -40,6 +40,7 @@ def test_all_are_there():
         "digits",
         "digits_bits",
         "mnist",
+        "mnist_rates",
         "resnet20_cifar10",
         "vgg16_cifar10",
     ]
