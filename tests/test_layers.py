@@ -21,6 +21,7 @@ LAYERS = {
     "lowbit_sim.training": 5,
     "lowbit_sim.study": 6,
     "lowbit_sim.cli": 7,
+    "lowbit_sim.__main__": 7,
 }
 
 #: What the cost model may know of the emulator.

@@ -52,7 +52,9 @@ def run(
     found = plan(unit, *known, min(block, a.shape[1]))
     if isinstance(found, str) or found.may_overflow:
         return found if isinstance(found, str) else "a block's sum may overflow"
-    largest = growth(min(block, a.shape[1]), known[0].largest * known[1].largest, unit.accumulator)
+    largest = growth(
+        min(block, a.shape[1]), known[0].largest * known[1].largest, unit.accumulator, unit.rounding
+    )
     largest *= sa.shape[1] * float(sa.abs().amax()) * float(sb.abs().amax())
     if not largest <= _LARGEST:
         return f"sums of up to {largest:.4g} may leave float32"

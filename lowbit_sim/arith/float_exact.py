@@ -22,6 +22,7 @@ from torch import Tensor
 from lowbit_sim.arith.backends.torch_exact import exact_product
 from lowbit_sim.arith.bounds import MAX_OPERAND, find_unproven, magnitude
 from lowbit_sim.arith.float_mac import FloatMacUnit
+from lowbit_sim.arith.lanes_plan import Extent
 from lowbit_sim.arith.mac import MacUnit
 from lowbit_sim.arith.result import GemmResult
 from lowbit_sim.numerics.formats import FloatFormat
@@ -32,6 +33,13 @@ NAME = "torch_exact"
 
 #: Why there is no proof for operands with too many places.
 NOT_WHOLE = f"an operand is not whole multiples, up to {MAX_OPERAND}, of a power of two"
+
+#: Rows, columns and products of each that `_hopeless` looks at.
+_SAMPLES = 8
+_SAMPLE_LENGTH = 2048
+
+#: Above what the float64 norms of a sample may err by.
+_MARGIN = 1.0 + 2.0**-20
 
 #: The narrowest integer accumulator of `bounds.py` stands for this many mantissa bits.
 _FEWEST_MANTISSA_BITS = 6
@@ -92,13 +100,28 @@ class Proof:
     why: str
 
 
-def prove(mac: FloatMacUnit, a: Tensor, b: Tensor) -> Proof | str:
-    """The proof that no addition rounds, or the reason why one may."""
+def prove(
+    mac: FloatMacUnit, a: Tensor, b: Tensor, extents: tuple[Extent, Extent] | None = None
+) -> Proof | str:
+    """The proof that no addition rounds, or the reason why one may.
+
+    Args:
+        mac: The multiply-accumulate unit.
+        a: float32 [M, K].
+        b: float32 [K, N].
+        extents: Of a and b, where they are known; a few rows and columns then tell in most cases that there is none.
+    """
     if mac.rounding.mode == RoundingMode.DOWN:
         return "mode 'down' gives zeros signs that depend on the order"
     if min(mac.accumulator.mantissa_bits, mac.result_format.mantissa_bits) < _FEWEST_MANTISSA_BITS:
         return f"accumulators of fewer than {_FEWEST_MANTISSA_BITS} mantissa bits have no proof"
-    left, right = whole_multiples(a), whole_multiples(b)
+    hopeless = _hopeless(mac, a, b, extents) if extents else None
+    if hopeless:
+        return hopeless
+    if extents:
+        left, right = (_codes(x, extent) for x, extent in zip((a, b), extents, strict=True))
+    else:
+        left, right = whole_multiples(a), whole_multiples(b)
     if left is None or right is None:
         return NOT_WHOLE
     (left_codes, left_exponent), (right_codes, right_exponent) = left, right
@@ -111,6 +134,43 @@ def prove(mac: FloatMacUnit, a: Tensor, b: Tensor) -> Proof | str:
         return f"{unproven.why}, in units of 2^{exponent}"
     why = f"no addition rounds: {unproven.why} in units of 2^{exponent}"
     return Proof(left=left_codes, right=right_codes, exponent=exponent, why=why)
+
+
+def _codes(x: Tensor, extent: Extent) -> tuple[Tensor, int] | None:
+    """`whole_multiples`, without another look at the elements."""
+    if not extent.whole:
+        return None
+    if extent.largest == 0.0:
+        return torch.zeros_like(x, dtype=torch.int8), 0
+    scale = 2.0**-extent.last
+    numbers = x if abs(extent.last) <= 126 else x.to(torch.float64)
+    return (numbers * scale).to(torch.int8 if extent.largest * scale <= 127 else torch.int32), extent.last
+
+
+def _hopeless(mac: FloatMacUnit, a: Tensor, b: Tensor, extents: tuple[Extent, Extent]) -> str | None:
+    """Why no bound of `bounds.py` can cover all sums, seen from a few: each is at least what it is of fewer terms."""
+    if not (extents[0].whole and extents[1].whole):
+        return NOT_WHOLE
+    if not (a.numel() and b.numel()):
+        return None
+    exponent = extents[0].last + extents[1].last
+    limit = 2.0 ** (mac.accumulator.mantissa_bits + 1 + exponent)
+    bound = extents[0].largest * extents[1].largest
+    if bound <= limit:
+        length = min(mac.chunk_length(a.shape[1]), _SAMPLE_LENGTH)
+        rows = _sample_norms(a[:: -(-a.shape[0] // _SAMPLES), :length])
+        columns = _sample_norms(b[:length, :: -(-b.shape[1] // _SAMPLES)].t())
+        # L2 with L2, L1 with the other side's maximum: [3, rows, columns].
+        bound = float((rows[:, :, None] * columns[[0, 2, 1], None, :]).amin(0).amax())
+    if bound <= limit * _MARGIN:
+        return None
+    return f"no bound covers a sum of up to {bound:.4g}, in units of 2^{exponent}"
+
+
+def _sample_norms(x: Tensor) -> Tensor:
+    """L2, L1 and maximum of each row, float64 [3, n]."""
+    magnitudes = x.to(torch.float64).abs()
+    return torch.stack([magnitudes.square().sum(1).sqrt(), magnitudes.sum(1), magnitudes.amax(1)])
 
 
 def _integer_unit(mac: FloatMacUnit) -> MacUnit:

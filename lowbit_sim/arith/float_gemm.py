@@ -97,7 +97,7 @@ def _fastest(a: Tensor, b: Tensor, mac: FloatMacUnit, stream: Stream | None, cou
     if a.device.type != "cpu":
         return _fastest_on_device(a, b, mac, stream, counting)
     extents = extent(a), extent(b)
-    proof = float_exact.prove(mac, a, b) if extents[0].whole and extents[1].whole else float_exact.NOT_WHOLE
+    proof = float_exact.prove(mac, a, b, extents)
     if isinstance(proof, float_exact.Proof):
         return float_exact.proven(proof)
     result = float_numba.run(mac, a, b, stream, counting, extents)

@@ -9,18 +9,27 @@ Sixteen float32 lanes hold sixteen accumulators. With t an exact product, x an a
 * `by_mode` and `randomly`: any mode in integers, from the significand and the number of its bits below the format's
   last place; see `float_kernel` for the formula.
 
+Where products are multiples of 2^(smallest exponent - m), so are all sums, and those below the smallest normal number
+are exact. Then the last place needs no look at the exponent's limit, no sum rounds to zero, and cheaper ones do:
+
+* `near`: the magic number is +-2^(e + 23 - m), the sign and exponent of s times a constant: two multiply-adds.
+* `cut` and `outward`: the bits of s, plus what carries into the last place, minus the bits below
+  it. A float's bits are in order of its magnitude, so that a carry into the exponent is right as it is.
+
 s has 24 bits, so the sum is rounded twice. Which first rounding makes that one rounding:
 
 * None, where no sum has more than 24 bits.
-* To nearest, for `on_grid`, where p = m + 1 <= 11 and products have q <= p bits (Figueroa, "When is double rounding
-  innocuous?", SIGNUM Newsletter 1995, for q = p). The two differ only if s is a midpoint of neighbours, an odd
-  multiple of 2^(e - p), and not x + t. Then s has lost places, so the smaller of |x| and |t| has its last place below
-  2^(e - 23) and is at most (2^p - 1) 2^(e - 24). The larger, y, has at most p bits and an exponent of at least e - 1:
-  it is a multiple of 2^(e - p), and so is s - y. But |s - y| <= (2^p - 1) 2^(e - 24) + 2^(e - 24) < 2^(e - p), as 2p
-  < 24. So s = y, which has p bits and is no midpoint. Below the smallest normal number s has lost places only of t, x
-  is a multiple of the spacing, and s = x follows alike.
-* To odd (`to_odd`), for p <= 21 in any mode: the last bit tells that places were lost.
-* Toward zero (`toward_zero`), for random bits: what is cut off at r bits below the last place is the same.
+* To nearest, for `on_grid` and `near`, where p = m + 1 <= 11 and products have q <= p bits (Figueroa, "When is double
+  rounding innocuous?", SIGNUM Newsletter 1995, for q = p). The two differ only if s is a midpoint of neighbours, an
+  odd multiple of 2^(e - p), and not x + t. Then s has lost places, so the smaller of |x| and |t| has its last place
+  below 2^(e - 23) and is at most (2^p - 1) 2^(e - 24). The larger, y, has at most p bits and an exponent of at least
+  e - 1: it is a multiple of 2^(e - p), and so is s - y. But |s - y| <= (2^p - 1) 2^(e - 24) + 2^(e - 24)
+  < 2^(e - p), as 2p < 24. So s = y, which has p bits and is no midpoint. Below the smallest normal number s has lost
+  places only of t, x is a multiple of the spacing, and s = x follows alike.
+* To odd (`to_odd`), for p <= 22 in any mode: the last bit tells that places were lost.
+* Toward zero (`toward_zero`), for `cut` and random bits: what is cut off at the last place, one bit below it (ties
+  away) or r bits below it is the same.
+* In the same direction, for `outward`: what is beyond a number of the format is not rounded to its other side.
 
 Where the processor has no additions with a rounding of their own, the sum's exact error (Knuth's TwoSum) tells what
 the first rounding did.
@@ -36,9 +45,6 @@ from llvmlite import ir
 #: Lanes of a vector.
 LANES = 16
 
-#: Accumulators of a row of a tile: four vectors.
-COLUMNS = 4 * LANES
-
 _FLOAT = ir.FloatType()
 _INT = ir.IntType(32)
 FLOATS = ir.VectorType(_FLOAT, LANES)
@@ -46,6 +52,7 @@ INTS = ir.VectorType(_INT, LANES)
 BITS = ir.VectorType(ir.IntType(1), LANES)
 
 _EXPONENT, _SIGN, _MAGNITUDE, _FRACTION = 0x7F800000, 0x80000000, 0x7FFFFFFF, 0x007FFFFF
+_ALL = 0xFFFFFFFF
 
 #: _MM_FROUND_TO_NEG_INF, _TO_POS_INF and _TO_ZERO with exceptions suppressed.
 _DOWN, _UP, _TO_ZERO = 9, 10, 11
@@ -57,23 +64,31 @@ class Format:
 
     Attributes:
         least: Bits of the smallest normal number.
-        to_magic: What makes an exponent's bits the magic number of `on_grid`.
         mantissa_bits: m.
         largest: The largest value.
         beyond: What stands for positive and for negative numbers beyond it: two magnitudes.
         mode: (h, d, even) of `float_kernel` of positive numbers, then of negative ones.
         down: All ones in mode "down", whose exact zeros are negative unless both numbers are positive.
         random_bits: r.
+        above: 2^(23 - m).
+        magic: 1.5 times that.
+        kept: The bits of a float down to the format's last place.
+        half: The bit below it.
+        randoms: The r bits below it.
     """
 
     least: Any
-    to_magic: Any
     mantissa_bits: Any
     largest: Any
     beyond: tuple[Any, Any]
     mode: tuple[Any, ...]
     down: Any
     random_bits: Any
+    above: Any
+    magic: Any
+    kept: Any
+    half: Any
+    randoms: Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,8 +160,9 @@ class Lanes:
         b = self.builder
         return b.or_(b.and_(bits, self.ints(_MAGNITUDE)), b.and_(sign_of, self.ints(_SIGN)))
 
-    def _add_rounding(self, x: Any, t: Any, rounding: int) -> Any:
-        return self.call("llvm.x86.avx512.add.ps.512", FLOATS, x, t, _INT(rounding))
+    def _sum(self, x: Any, term: tuple[Any, Any], rounding: int) -> Any:
+        """x + left right in one of the processor's roundings."""
+        return self.call("llvm.x86.avx512.vfmadd.ps.512", FLOATS, *term, x, _INT(rounding))
 
     def _error(self, s: Any, x: Any, t: Any) -> Any:
         """x + t - s, exactly."""
@@ -160,39 +176,71 @@ class Lanes:
         differ = b.ashr(b.xor(self.as_ints(s), self.as_ints(error)), self.ints(31))
         return b.or_(differ, self.ints(1))
 
-    def to_odd(self, x: Any, t: Any) -> Any:
-        """x + t rounded to odd; infinite or NaN only where the sum to nearest or a neighbour of it is."""
+    def nearest(self, x: Any, term: tuple[Any, Any]) -> Any:
+        """x + left right, whose product is exact, to nearest even."""
+        return self.multiply_add(*term, x)
+
+    def to_odd(self, x: Any, term: tuple[Any, Any]) -> Any:
+        """x + left right rounded to odd; infinite or NaN only where the sum to nearest or a neighbour of it is."""
         b = self.builder
         if self.rounded_additions:
-            below, above = self._add_rounding(x, t, _DOWN), self._add_rounding(x, t, _UP)
-            cut = self.as_ints(self._add_rounding(x, t, _TO_ZERO))
+            below, above = self._sum(x, term, _DOWN), self._sum(x, term, _UP)
+            cut = self.as_ints(self._sum(x, term, _TO_ZERO))
             lost = b.fcmp_unordered("!=", below, above)
             return self.as_floats(b.select(lost, b.or_(cut, self.ints(1)), cut))
+        t = b.fmul(*term)
         s = b.fadd(x, t)
         error, bits = self._error(s, x, t), self.as_ints(s)
         even = b.icmp_signed("==", b.and_(bits, self.ints(1)), self.ints(0))
         moves = b.and_(b.fcmp_unordered("!=", error, self.floats(0.0)), even)
         return self.as_floats(b.select(moves, b.add(bits, self._away(s, error)), bits))
 
-    def toward_zero(self, x: Any, t: Any) -> Any:
-        """x + t rounded toward zero."""
+    def toward_zero(self, x: Any, term: tuple[Any, Any]) -> Any:
+        """x + left right rounded toward zero."""
         if self.rounded_additions:
-            return self._add_rounding(x, t, _TO_ZERO)
+            return self._sum(x, term, _TO_ZERO)
         b = self.builder
+        t = b.fmul(*term)
         s = b.fadd(x, t)
         error, bits = self._error(s, x, t), self.as_ints(s)
         too_far = b.icmp_signed("<", b.xor(bits, self.as_ints(error)), self.ints(0))
         moves = b.and_(b.fcmp_unordered("!=", error, self.floats(0.0)), too_far)
         return self.as_floats(b.select(moves, b.sub(bits, self.ints(1)), bits))
 
+    def directed(self, x: Any, term: tuple[Any, Any], *, down: bool) -> Any:
+        """x + left right rounded down or up, where the processor can."""
+        return self._sum(x, term, _DOWN if down else _UP)
+
+    def near(self, s: Any, fmt: Format) -> Any:
+        """s to nearest even, where no sum underflows."""
+        b = self.builder
+        power = self.as_floats(b.and_(self.as_ints(s), self.ints(_SIGN | _EXPONENT)))
+        return self._there_and_back(s, power, fmt.above)
+
+    def cut(self, s: Any, fmt: Format, more: Any = None) -> Any:
+        """s, with `more` added to the bits of its magnitude, toward zero, where no sum underflows."""
+        b = self.builder
+        bits = self.as_ints(s)
+        return self.as_floats(b.and_(bits if more is None else b.add(bits, more), fmt.kept))
+
+    def outward(self, s: Any, fmt: Format, negative: bool) -> Any:
+        """s, rounded down if `negative` and else up, in the same direction, where no sum underflows."""
+        b = self.builder
+        sign = b.ashr(self.as_ints(s), self.ints(31))
+        moving = sign if negative else b.xor(sign, self.ints(_ALL))
+        return self.cut(s, fmt, b.and_(moving, b.xor(fmt.kept, self.ints(_ALL))))
+
     def on_grid(self, s: Any, fmt: Format) -> Any:
         """s to nearest even."""
         b = self.builder
         bits = self.as_ints(s)
-        exponent = self.larger(b.and_(bits, self.ints(_EXPONENT)), fmt.least)
-        magic = self.as_floats(b.add(exponent, fmt.to_magic))
-        rounded = b.fsub(b.fadd(s, magic), magic)
+        power = self.as_floats(self.larger(b.and_(bits, self.ints(_EXPONENT)), fmt.least))
+        rounded = self._there_and_back(s, power, fmt.magic)
         return self.as_floats(self._with_sign(self.as_ints(rounded), bits))
+
+    def _there_and_back(self, s: Any, power: Any, scale: Any) -> Any:
+        """(s + power scale) - power scale; the product is exact."""
+        return self.multiply_add(power, self.builder.fneg(scale), self.multiply_add(power, scale, s))
 
     def _places(self, s: Any, fmt: Format) -> tuple[Any, Any, Any]:
         """Significand, its bits below the format's last place, and the exponent field of its leading place."""

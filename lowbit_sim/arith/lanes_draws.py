@@ -1,7 +1,7 @@
 """Random words of many accumulators at once, as vector instructions, for stochastic additions.
 
 A stream's draws lie one after the other in its blocks of 128 bits (see `numerics.random`), each accumulator's from a
-place of its own. `philox_lanes` makes a block for each of sixty-four accumulators, `align_lanes` shifts two
+place of its own. `philox_lanes` makes a block for each accumulator, `align_lanes` shifts two
 successive blocks so that the wanted draws start at bit 0 of word 0: about 8 operations of sixteen lanes for each
 sixteen draws of 8 bits, 2 more for the shifts.
 """
@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from lowbit_sim.arith.lanes import COLUMNS, INTS, LANES, Lanes
+from lowbit_sim.arith.lanes import INTS, LANES, Lanes
 from lowbit_sim.numerics.random import _MULTIPLIER_0, _MULTIPLIER_1, _WEYL_0, _WEYL_1
 
 _LOW = 0xFFFFFFFF
@@ -34,14 +34,20 @@ def _data(context: Any, builder: Any, kind: Any, value: Any, target: Any) -> Any
     return builder.bitcast(array.data, target.as_pointer())
 
 
+def _groups(context: Any, builder: Any, kind: Any, value: Any, lanes: int) -> Any:
+    """How many vectors of so many lanes an array has."""
+    array = context.make_array(kind)(context, builder, value)
+    return builder.udiv(array.nitems, _I64(lanes))
+
+
 @intrinsic
 def philox_lanes(_typing: Any, blocks: Any, address: Any, words: Any) -> Any:
-    """Philox 4x32-10 for each of `COLUMNS` block numbers.
+    """Philox 4x32-10 for each of n block numbers, n a multiple of 16.
 
     Args:
-        blocks: int64 [COLUMNS].
+        blocks: int64 [n].
         address: int64 (seed, operand, step, site).
-        words: uint32 [4, COLUMNS], written.
+        words: uint32 [4, n], written.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -51,7 +57,8 @@ def philox_lanes(_typing: Any, blocks: Any, address: Any, words: Any) -> Any:
         low = _wide(_LOW)
         scalars = cgutils.unpack_tuple(b, arguments[1])
         seed, operand, step, site = (Lanes.spread(b, s, _WIDE) for s in scalars)
-        with cgutils.for_range(b, _I64(COLUMNS // _WIDE_LANES)) as loop:
+        groups = _groups(context, b, signature.args[0], arguments[0], _WIDE_LANES)
+        with cgutils.for_range(b, groups) as loop:
             number = b.load(b.gep(numbers, [loop.index]), align=4)
             c0, c1, c2, c3 = number, b.lshr(number, _wide(32)), step, site
             k0, k1 = seed, operand
@@ -64,7 +71,7 @@ def philox_lanes(_typing: Any, blocks: Any, address: Any, words: Any) -> Any:
                 c1, c3 = p1, p0
                 k0, k1 = b.add(k0, _wide(_WEYL_0)), b.add(k1, _wide(_WEYL_1))
             for i, word in enumerate((c0, c1, c2, c3)):
-                place = b.gep(out, [b.add(loop.index, _I64(i * COLUMNS // _WIDE_LANES))])
+                place = b.gep(out, [b.add(loop.index, b.mul(groups, _I64(i)))])
                 b.store(b.trunc(word, _NARROW), place, align=4)
         return context.get_dummy_value()
 
@@ -76,11 +83,11 @@ def align_lanes(_typing: Any, old: Any, new: Any, skip: Any, shift: Any, words: 
     """Four words from bit 32 skip + shift of two blocks on.
 
     Args:
-        old: uint32 [4, COLUMNS], the first blocks.
-        new: uint32 [4, COLUMNS], the next ones.
-        skip: int32 [COLUMNS], 0 to 3.
-        shift: int32 [COLUMNS], 0 to 31.
-        words: uint32 [4, COLUMNS], written.
+        old: uint32 [4, n], the first blocks; n is a multiple of 16.
+        new: uint32 [4, n], the next ones.
+        skip: int32 [n], 0 to 3.
+        shift: int32 [n], 0 to 31.
+        words: uint32 [4, n], written.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -90,11 +97,11 @@ def align_lanes(_typing: Any, old: Any, new: Any, skip: Any, shift: Any, words: 
             _data(context, b, kind, value, INTS)
             for kind, value in zip(signature.args, arguments, strict=True)
         )
-        step = COLUMNS // LANES
-        with cgutils.for_range(b, _I64(step)) as loop:
+        step = _groups(context, b, signature.args[2], arguments[2], LANES)
+        with cgutils.for_range(b, step) as loop:
 
             def load(base: Any, row: int = 0) -> Any:
-                return b.load(b.gep(base, [b.add(loop.index, _I64(row * step))]), align=4)
+                return b.load(b.gep(base, [b.add(loop.index, b.mul(step, _I64(row)))]), align=4)
 
             places, by = load(skips), load(shifts)
             both = [load(first, i) for i in range(4)] + [load(then, i) for i in range(4)]
@@ -104,7 +111,7 @@ def align_lanes(_typing: Any, old: Any, new: Any, skip: Any, shift: Any, words: 
             both = [b.select(one, both[i + 1], both[i]) for i in range(5)]
             for i in range(4):
                 word = lanes.call("llvm.fshr.v16i32", INTS, both[i + 1], both[i], by)
-                b.store(word, b.gep(out, [b.add(loop.index, _I64(i * step))]), align=4)
+                b.store(word, b.gep(out, [b.add(loop.index, b.mul(step, _I64(i)))]), align=4)
         return context.get_dummy_value()
 
     return types.none(old, new, skip, shift, words), generate

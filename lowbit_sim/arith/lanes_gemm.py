@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from lowbit_sim.arith.float_mac import FloatMacUnit
-from lowbit_sim.arith.lanes_plan import Plan, parameters
+from lowbit_sim.arith.lanes_plan import COUNTS, NOTHING, OVERFLOWS, Plan, parameters
 from lowbit_sim.arith.result import GemmResult
+from lowbit_sim.numerics.memory import empty
 from lowbit_sim.numerics.random import Stream
 
 NAME = "numba_cpu"
@@ -20,7 +24,29 @@ _MOST_ROWS = 256
 #: Multiply-accumulates that make another thread worth starting.
 _MACS_PER_THREAD = 1 << 18
 
+#: Multiply-accumulates of lanes that take as long as copying a number to a panel.
+_MACS_PER_COPY = 16
+
 _NO_SCALES = np.ones((1, 1, 1), dtype=np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tiling:
+    """How the results are cut up.
+
+    Attributes:
+        transposed: Whether the product is computed as (b^T a^T)^T.
+        rows: Rows of a tile.
+        vectors: Vectors of a tile's row.
+        slab: Rows of a task.
+        panels: Tiles side by side.
+    """
+
+    transposed: bool
+    rows: int
+    vectors: int
+    slab: int
+    panels: int
 
 
 def run(
@@ -50,14 +76,8 @@ def run(
     Returns:
         A result for each matrix.
     """
-    # a b = (b^T a^T)^T, and products commute: the long side becomes the row of accumulators.
-    transposed = a.shape[1] > b.shape[2]
-    if transposed:
-        a, b = b.transpose(1, 2), a.transpose(1, 2)
-        scales = None if scales is None else (scales[1].transpose(1, 2), scales[0].transpose(1, 2))
-    out = torch.empty(a.shape[0], a.shape[1], b.shape[2], dtype=torch.float32)
-    overflows, swamped = _launch(mac, plan, a, b, stream, counting, scales, apart, transposed, out)
-    values = out.transpose(1, 2).contiguous() if transposed else out
+    out = empty((a.shape[0], a.shape[1], b.shape[2]), torch.float32)
+    overflows, swamped = _launch(mac, plan, a, b, stream, counting, scales, apart, out)
     return [
         GemmResult(
             values=matrix,
@@ -66,7 +86,7 @@ def run(
             backend=NAME,
             why=plan.why,
         )
-        for g, matrix in enumerate(values.unbind())
+        for g, matrix in enumerate(out.unbind())
     ]
 
 
@@ -79,54 +99,110 @@ def _launch(
     counting: bool,
     scales: tuple[Tensor, Tensor] | None,
     apart: int,
-    transposed: bool,
     out: Tensor,
 ) -> tuple[list[int], list[int]]:
     """Fills `out`; overflows and swamped additions of each matrix."""
-    from lowbit_sim.arith.lanes import COLUMNS
+    from lowbit_sim.arith.lanes import LANES
+    from lowbit_sim.arith.lanes_call import function
     from lowbit_sim.arith.lanes_kernel import accumulate
-    from lowbit_sim.arith.lanes_tile import variants
     from lowbit_sim.numerics.threads import match_torch_threads
 
-    batch, rows, reduction = a.shape
-    columns = b.shape[2]
-    panels = -(-columns // COLUMNS)
-    slab = -(-rows // max(1, _TASKS // (batch * panels)))
-    slab = min(_MOST_ROWS, -(-slab // 4) * 4)
-    tasks = batch * -(-rows // slab) * panels
-    checked = counting or plan.may_overflow
-    one, several = variants(plan.inner, checked)
-    counts = np.zeros((tasks, 2), dtype=np.int64)
-    s = stream or Stream(seed=0)
+    checks = COUNTS if counting else OVERFLOWS if plan.may_overflow else NOTHING
+    tiling = _tiling(out.shape, plan.inner, checks)
+    batch, reduction = a.shape[0], a.shape[2]
     per_result = mac.additions(reduction)
+    s = stream or Stream(seed=0)
     # Result (m, n) draws from element (m N + n) per_result on, whichever way round the product is computed.
-    strides = (1, rows) if transposed else (columns, 1)
-    match_torch_threads(out.numel() * reduction // _MACS_PER_THREAD)
+    draws = (s.seed, s.operand, s.step, s.site, s.offset, apart, out.shape[2] * per_result, per_result)
+    result = out
+    if tiling.transposed:
+        # a b = (b^T a^T)^T, and products commute.
+        a, b, result = b.transpose(1, 2), a.transpose(1, 2), out.transpose(1, 2)
+        scales = None if scales is None else (scales[1].transpose(1, 2), scales[0].transpose(1, 2))
+        draws = (*draws[:6], draws[7], draws[6])
+    left, right = _dense(a), _dense(b)
+    rows, columns = result.shape[1:]
+    tasks = batch * -(-rows // tiling.slab) * tiling.panels
+    counts = np.zeros(2 * tasks, dtype=np.int64)
     words = [parameters(fmt, mac.rounding) for fmt in (mac.accumulator, mac.result_format)]
+    match_torch_threads(out.numel() * reduction // _MACS_PER_THREAD)
+    unit = (
+        mac.chunk_length(reduction),
+        (
+            function(plan.inner, checks, tiling.rows, tiling.vectors)[1],
+            function(plan.outer, checks, 1, tiling.rows * tiling.vectors)[1] if mac.has_outer else 0,
+        ),
+        np.array(words, dtype=np.int64).astype(np.int32),
+        (mac.has_outer, scales is not None, mac.rounding.is_stochastic),
+        tuple(x.contiguous().numpy() for x in scales) if scales else (_NO_SCALES, _NO_SCALES),
+        draws,
+    )
     accumulate(
         tasks,
-        a.contiguous().numpy(),
-        b.contiguous().numpy(),
-        mac.chunk_length(reduction),
-        (one, several, variants(plan.outer, checked)[0]),
-        np.array(words, dtype=np.int64).astype(np.int32),
-        (mac.has_outer, scales is not None),
-        (_NO_SCALES, _NO_SCALES)
-        if scales is None
-        else (scales[0].contiguous().numpy(), scales[1].contiguous().numpy()),
-        (
-            s.seed,
-            s.operand,
-            s.step,
-            s.site,
-            s.offset,
-            apart,
-            strides[0] * per_result,
-            strides[1] * per_result,
-        ),
-        slab,
-        out.numpy(),
+        (_flat(left), _flat(right)),
+        (rows, reduction, columns, tiling.slab),
+        (*left.stride(), *right.stride(), *result.stride()),
+        (tiling.rows, tiling.vectors * LANES),
+        unit,
+        _memory(tiling, mac),
+        _flat(out),
         counts,
     )
     each = counts.reshape(batch, -1, 2).sum(1)
     return each[:, 0].tolist(), each[:, 1].tolist()
+
+
+def _tiling(shape: torch.Size, kind: int, checks: int) -> _Tiling:
+    """The cheaper of both ways round; the result's shape is [G, M, N]."""
+    batch, m, n = shape
+    (straight, cost), (across, other) = (_one_way(batch, *sides, kind, checks) for sides in ((m, n), (n, m)))
+    return straight if cost <= other else dataclasses.replace(across, transposed=True)
+
+
+def _one_way(batch: int, rows: int, columns: int, kind: int, checks: int) -> tuple[_Tiling, int]:
+    """A tiling, and what it costs for each k: multiply-accumulates of padded tiles, and the panels' copies."""
+    from lowbit_sim.arith.lanes import LANES
+    from lowbit_sim.arith.lanes_tile import MOST_VECTORS, shape
+
+    wanted = -(-columns // LANES)
+    panels = -(-wanted // MOST_VECTORS)
+    vectors = -(-wanted // panels)
+    tile_rows = shape(kind, checks, vectors)
+    slab = min(_MOST_ROWS, -(-rows // max(1, _TASKS // (batch * panels))))
+    slab = -(-slab // tile_rows) * tile_rows
+    slabs = -(-rows // slab)
+    padded = -(-rows // tile_rows) * tile_rows * panels * vectors * LANES
+    cost = padded + _MACS_PER_COPY * slabs * columns
+    return _Tiling(transposed=False, rows=tile_rows, vectors=vectors, slab=slab, panels=panels), cost
+
+
+def _memory(tiling: _Tiling, mac: FloatMacUnit) -> tuple[np.ndarray, ...]:
+    """What the threads of `accumulate` work in."""
+    import numba
+
+    from lowbit_sim.arith.lanes import LANES
+    from lowbit_sim.arith.lanes_kernel import PIECE
+
+    threads, width = numba.get_num_threads(), tiling.vectors * LANES
+    size = (PIECE + (2 if mac.has_outer else 1) * tiling.slab) * width
+    accumulators = tiling.rows * width if mac.rounding.is_stochastic else 0
+    # Vectors that begin on cache lines.
+    floats = np.empty(threads * size + LANES, dtype=np.float32)
+    skipped = -(floats.ctypes.data // floats.itemsize) % LANES
+    return (
+        floats[skipped : skipped + threads * size].reshape(threads, size),
+        np.empty((threads, 12 * accumulators), dtype=np.uint32),
+        np.empty((threads, 2 * accumulators), dtype=np.int32),
+        np.empty((threads, accumulators + 1), dtype=np.int64),
+        np.ones(1, dtype=np.float32),
+    )
+
+
+def _dense(x: Tensor) -> Tensor:
+    """Matrices one after the other, each of them contiguous or its transpose so."""
+    return x if x.is_contiguous() or x.transpose(1, 2).is_contiguous() else x.contiguous()
+
+
+def _flat(x: Tensor) -> np.ndarray:
+    """The memory of dense matrices."""
+    return x.as_strided((x.numel(),), (1,)).numpy()

@@ -1,7 +1,8 @@
 """The loops around `lanes_tile`: batches, panels, chunks and random bits. Importing this module imports numba.
 
-A task copies `COLUMNS` columns of b into a panel, a piece of the reduction at a time, and takes the panel through all
-its rows; sums wait in memory from one piece to the next.
+A task copies a panel of b's columns, a piece of the reduction at a time, and takes it through all its rows; sums wait
+in memory from one piece to the next. Operands and results are flat memories with strides, so that a transposed matrix
+is read as it lies.
 """
 
 # An intrinsic is called without its first parameter.
@@ -13,71 +14,105 @@ import numba
 import numpy as np
 from numba import int32, int64
 
-from lowbit_sim.arith.lanes import COLUMNS
+from lowbit_sim.arith.lanes_call import add_tile
 from lowbit_sim.arith.lanes_draws import align_lanes, philox_lanes
-from lowbit_sim.arith.lanes_plan import DRAWS_LOG, RANDOMLY
-from lowbit_sim.arith.lanes_tile import ROWS, add_tile
+from lowbit_sim.arith.lanes_pack import pack
+from lowbit_sim.arith.lanes_plan import DRAWS_LOG
 from lowbit_sim.numerics.kernel_cache import cached
 from lowbit_sim.numerics.threads import prepare_numba
 
 prepare_numba()
 
-#: Products of a reduction in a panel, which then takes 256 KiB.
-PIECE = 1024
-
-_ONES = np.ones(ROWS, dtype=np.float32)
+#: Products of a reduction in a panel, which then fits the first-level cache.
+PIECE = 512
 
 
 @numba.njit
-def _draw(start, step, log, address, state):
-    """The words that hold a block of draws of `COLUMNS` accumulators, from element start + j step of the stream on.
+def _draw(first, steps, tile, log, address, state):
+    """The words that hold a block of draws of a tile's accumulators.
 
     Args:
-        start: Element of the first accumulator's first draw.
-        step: Elements from one accumulator to the next.
+        first: Element of the stream of the first accumulator's first draw.
+        steps: Elements from one row to the next, and from one column to the next.
+        tile: (rows, columns).
         log: Draws of a word, as a power of two.
         address: (seed, operand, step, site).
-        state: words, old, new [4, COLUMNS], blocks [COLUMNS], skip, shift [COLUMNS], and followed [1]: the block that
-            the first accumulator's draws must start in for `old` to hold the blocks needed, or -1.
+        state: words, old, new [4 n], blocks [n], skip, shift [n], and followed [1]: the block that the first
+            accumulator's draws must start in for `old` to hold the blocks needed, or -1. n = rows x columns.
     """
     words, old, new, blocks, skip, shift, followed = state
     aligned = int64(0)
-    for j in range(COLUMNS):
-        element = start + j * step
-        blocks[j] = element >> (2 + log)
-        place = element & ((4 << log) - 1)
-        aligned |= place
-        skip[j] = int32(place >> log)
-        shift[j] = int32((place & ((1 << log) - 1)) * (32 >> log))
+    for r in range(tile[0]):
+        start = first + r * steps[0]
+        for j in range(tile[1]):
+            element = start + j * steps[1]
+            place = element & ((4 << log) - 1)
+            aligned |= place
+            i = r * tile[1] + j
+            blocks[i] = element >> (2 + log)
+            skip[i] = int32(place >> log)
+            shift[i] = int32((place & ((1 << log) - 1)) * (32 >> log))
     if aligned == 0:
         philox_lanes(blocks, address, words)
         return
     if followed[0] != blocks[0]:
         philox_lanes(blocks, address, old)
-    for j in range(COLUMNS):
-        blocks[j] += 1
+    for i in range(blocks.size):
+        blocks[i] += 1
     philox_lanes(blocks, address, new)
     align_lanes(old, new, skip, shift, words)
-    for i in range(4):
-        for j in range(COLUMNS):
-            old[i, j] = new[i, j]
+    for i in range(old.size):
+        old[i] = new[i]
     followed[0] = blocks[0]
 
 
 @numba.njit
-def _row_of_tiles(
-    tile, inner, outer, panel, span, a, chunk, variants, parameters, rules, scales, draws, randoms, counts
-):
-    """A piece of the reduction for a tile: (matrix, first row, rows, first column, columns, row of its sums)."""
-    g, row, taken, first, width, place = tile
-    low, high, counted = span
-    reduction = a.shape[2]
-    has_outer, scaled = rules
-    left_scales, right_scales = scales
-    random = variants[0] >> 1 == RANDOMLY
-    words, states = randoms
+def _refill(drawn, wanted, place, tile, log, draws, state):
+    """Draws a block for each accumulator of a tile at (matrix, row, column), if it is not the one drawn last."""
+    if wanted != drawn:
+        address = (draws[0], draws[1], draws[2], draws[3])
+        first = draws[4] + place[0] * draws[5] + place[1] * draws[6] + place[2] * draws[7]
+        if drawn < 0:
+            state[6][0] = -1
+        _draw(first + (wanted << (2 + log)), (draws[6], draws[7]), tile, log, address, state)
+    return wanted
+
+
+@numba.njit
+def _scale(sums, at, tile, place, taken, width, passed, scales):
+    """Multiply a chunk's sums with the product of their factors."""
+    for r in range(taken):
+        factor = scales[0][place[0], place[1] + r, passed]
+        for j in range(width):
+            both = np.float32(factor * scales[1][place[0], passed, place[2] + j])
+            i = at + r * tile[1] + j
+            sums[i] = np.float32(sums[i] * both)
+
+
+@numba.njit
+def _run_tile(where, span, left, panel, sums, unit, tile, state, counts):
+    """Adds a piece of the reduction to a tile.
+
+    Args:
+        where: (matrix, row, column) of its first result, rows and columns that there are, where its sums lie.
+        span: First product, past the last one, products of the whole reduction, where its counts lie.
+        left: float32, flat, the place of the first row's first product, elements from row to row and product to
+            product.
+        panel: float32 [products, columns of the tile], flat.
+        sums: Of the inner and of the outer accumulators, flat, and the number 1.
+        unit: (products of a chunk, functions, parameters, rules, scales, draws) of `accumulate`.
+        tile: (rows, columns).
+        state: Of `_draw`.
+        counts: Of `accumulate`.
+    """
+    place, taken, width, at = where
+    low, high, reduction, counted = span
+    memory, base, row_step, k_step = left
+    inner, outer, ones = sums
+    chunk, functions, parameters, rules, scales, draws = unit
+    has_outer, scaled, random = rules
+    words, last_row = state[0], taken - 1
     log = int64(parameters[0, DRAWS_LOG])
-    base = (g * a.shape[1] + row) * reduction + low
     drawn = int64(-1)
     k = low
     while k < high:
@@ -89,151 +124,127 @@ def _row_of_tiles(
             count = k + (passed if has_outer else 0)
             number = count & ((4 << log) - 1)
             end = min(end, k + (4 << log) - number)
-            drawn = _refill(drawn, count >> (2 + log), tile, log, draws, states)
+            drawn = _refill(drawn, count >> (2 + log), place, tile, log, draws, state)
         add_tile(
-            variants[1] if taken == ROWS else variants[0],
-            inner,
-            place * COLUMNS,
-            a,
-            base,
-            reduction,
-            panel,
-            k - low,
-            end - low,
+            functions[0],
+            (inner, at),
+            (memory, base, row_step, k_step, last_row),
+            (panel, k - low, end - low),
             parameters[0],
-            words,
-            number,
-            counts,
-            counted,
+            (words, number),
+            (counts, counted),
         )
         k = end
         if has_outer and (k == reduction or k == (passed + 1) * chunk):
             if random:
                 count = k + passed
                 number = count & ((4 << log) - 1)
-                drawn = _refill(drawn, count >> (2 + log), tile, log, draws, states)
-            for r in range(taken):
-                if scaled:
-                    scale = left_scales[g, row + r, passed]
-                    for j in range(width):
-                        both = np.float32(scale * right_scales[g, passed, first + j])
-                        inner[place + r, j] = np.float32(inner[place + r, j] * both)
-                # The chunk's sums are the panel, and the number they are multiplied with is 1.
-                add_tile(
-                    variants[2],
-                    outer,
-                    (place + r) * COLUMNS,
-                    _ONES,
-                    -place - r,
-                    0,
-                    inner,
-                    place + r,
-                    place + r + 1,
-                    parameters[1],
-                    states[r][0],
-                    number,
-                    counts,
-                    counted,
-                )
-                for j in range(COLUMNS):
-                    inner[place + r, j] = np.float32(0.0)
+                drawn = _refill(drawn, count >> (2 + log), place, tile, log, draws, state)
+            if scaled:
+                _scale(inner, at, tile, place, taken, width, passed, scales)
+            # The tile's sums in a row are the panel, and the number they are multiplied with is 1.
+            add_tile(
+                functions[1],
+                (outer, at),
+                (ones, 0, 0, 0, 0),
+                (inner[at:], 0, 1),
+                parameters[1],
+                (words, number),
+                (counts, counted),
+            )
+            for i in range(at, at + tile[0] * tile[1]):
+                inner[i] = np.float32(0.0)
 
 
 @numba.njit
-def _refill(drawn, wanted, tile, log, draws, states):
-    """Draws a block for each accumulator of a tile, if it is not the one drawn last."""
-    if wanted != drawn:
-        address = (draws[0], draws[1], draws[2], draws[3])
-        for r in range(tile[2]):
-            start = draws[4] + tile[0] * draws[5] + (tile[1] + r) * draws[6] + tile[3] * draws[7]
-            if drawn < 0:
-                states[r][6][0] = -1
-            _draw(start + (wanted << (2 + log)), draws[7], log, address, states[r])
-    return wanted
-
-
-@numba.njit
-def _state(words):
-    block = np.empty((2, 4, COLUMNS), dtype=np.uint32)
-    places = np.empty((2, COLUMNS), dtype=np.int32)
+def _state(n, words, places, numbers):
+    """`_draw`'s state in a thread's memory."""
     return (
-        words,
-        block[0],
-        block[1],
-        np.empty(COLUMNS, dtype=np.int64),
-        places[0],
-        places[1],
-        np.full(1, -1, dtype=np.int64),
+        words[: 4 * n],
+        words[4 * n : 8 * n],
+        words[8 * n : 12 * n],
+        numbers[:n],
+        places[:n],
+        places[n : 2 * n],
+        numbers[n : n + 1],
     )
 
 
 @numba.njit
-def _task(task, a, b, chunk, variants, parameters, rules, scales, draws, slab, out, counts):
-    """`slab` rows of results, `COLUMNS` wide."""
-    height, reduction, columns = a.shape[1], a.shape[2], b.shape[2]
-    slabs = (height + slab - 1) // slab
-    panels = (columns + COLUMNS - 1) // COLUMNS
+def _task(task, operands, sizes, strides, tile, unit, memory, out, counts):
+    """Some rows of results, a panel wide."""
+    left, right = operands
+    rows_each, reduction, columns, slab = sizes
+    tile_rows, panel_width = tile
+    slabs = (rows_each + slab - 1) // slab
+    panels = (columns + panel_width - 1) // panel_width
     g = task // (slabs * panels)
     top = task // panels % slabs * slab
-    rows = min(slab, height - top)
-    first = task % panels * COLUMNS
-    width = min(COLUMNS, columns - first)
-    piece = min(PIECE, reduction)
-    panel = np.zeros((piece, COLUMNS), dtype=np.float32)
-    inner = np.zeros((rows, COLUMNS), dtype=np.float32)
-    outer = np.zeros((rows, COLUMNS), dtype=np.float32)
-    words = np.empty((ROWS, 4, COLUMNS), dtype=np.uint32)
-    states = (_state(words[0]), _state(words[1]), _state(words[2]), _state(words[3]))
-    for low in range(0, reduction, piece):
-        high = min(low + piece, reduction)
-        for k in range(low, high):
-            for j in range(width):
-                panel[k - low, j] = b[g, k, first + j]
-        row = 0
-        while row < rows:
-            taken = ROWS if row + ROWS <= rows and variants[1] >= 0 else 1
-            tile = (g, top + row, taken, first, width, row)
-            _row_of_tiles(
-                tile,
-                inner,
-                outer,
+    rows = min(slab, rows_each - top)
+    first = task % panels * panel_width
+    width = min(panel_width, columns - first)
+    floats, words, places, numbers, ones = memory
+    panel = floats[: PIECE * panel_width]
+    inner = floats[PIECE * panel_width : (PIECE + slab) * panel_width]
+    outer = floats[(PIECE + slab) * panel_width :]
+    for i in range(floats.size):
+        floats[i] = np.float32(0.0)
+    state = _state(tile_rows * panel_width, words, places, numbers)
+    for low in range(0, reduction, PIECE):
+        high = min(low + PIECE, reduction)
+        at = g * strides[3] + low * strides[4] + first * strides[5]
+        pack(right, at, strides[4], strides[5], high - low, width, panel_width, panel)
+        for row in range(0, rows, tile_rows):
+            taken = min(tile_rows, rows - row)
+            base = g * strides[0] + (top + row) * strides[1] + low * strides[2]
+            _run_tile(
+                ((g, top + row, first), taken, width, row * panel_width),
+                (low, high, reduction, 2 * task),
+                (left, base, strides[1], strides[2]),
                 panel,
-                (low, high, 2 * task),
-                a,
-                chunk,
-                variants,
-                parameters,
-                rules,
-                scales,
-                draws,
-                (words, states),
+                (inner, outer, ones),
+                unit,
+                tile,
+                state,
                 counts,
             )
-            row += taken
-    result = outer if rules[0] else inner
+    result = outer if unit[3][0] else inner
+    at = g * strides[6] + top * strides[7] + first * strides[8]
     for r in range(rows):
         for j in range(width):
-            out[g, top + r, first + j] = result[r, j]
+            out[at + r * strides[7] + j * strides[8]] = result[r * panel_width + j]
 
 
 @cached(parallel=True)
-def accumulate(tasks, a, b, chunk, variants, parameters, rules, scales, draws, slab, out, counts):
-    """a [G, M, K] times b [G, K, N].
+def accumulate(tasks, operands, sizes, strides, tile, unit, memory, out, counts):
+    """left [G, M, K] times right [G, K, N].
 
     Args:
-        tasks: G ceil(M / slab) ceil(N / COLUMNS).
-        a: float32.
-        b: float32.
-        chunk: Products of a chunk.
-        variants: Of `add_tile`: the inner accumulator's for one row and for `ROWS`, the outer one's for one row.
-        parameters: int32 [2, PARAMETERS], of both.
-        rules: (has outer, chunks' sums are scaled).
-        scales: float32 [G, M, chunks] and [G, chunks, N].
-        draws: (seed, operand, step, site, first element, elements from matrix to matrix, row to row, column to
-            column).
-        slab: Rows of a task.
-        out: float32 [G, M, N], written.
-        counts: int64 [tasks, 2], overflows and swamped additions.
+        tasks: G ceil(M / slab) ceil(N / columns of a tile).
+        operands: left and right, float32, flat.
+        sizes: (M, K, N, rows of a task).
+        strides: Of left, right and out, three each.
+        tile: (rows, columns).
+        unit: The multiply-accumulate unit:
+            * products of a chunk;
+            * addresses of `lanes_call.function`: the inner accumulator's, and the outer one's, for a single row of
+              all the tile's accumulators;
+            * int32 [2, PARAMETERS] of both;
+            * (has outer, chunks' sums are scaled, random);
+            * scales, float32 [G, M, chunks] and [G, chunks, N];
+            * (seed, operand, step, site, first element, elements from matrix to matrix, row to row, column to column)
+              of the random bits.
+        memory: What threads work in, [threads, ...] each: float32 for a panel and the sums of a task, one accumulator
+            or two; uint32, int32 and int64 for random bits, 12, 2 and 1 for an accumulator of a tile and 1 more. And
+            the float32 number 1.
+        out: float32, flat, written.
+        counts: int64 [2 tasks], overflows and swamped additions.
     """
+    floats, words, places, numbers, ones = memory
+    # A parallel loop takes no tuples of tuples.
+    chunk, functions, parameters, rules, scales, draws = unit
     for task in numba.prange(tasks):
-        _task(task, a, b, chunk, variants, parameters, rules, scales, draws, slab, out, counts)
+        thread = numba.get_thread_id()  # pyright: ignore[reportPrivateImportUsage]
+        own = floats[thread], words[thread], places[thread], numbers[thread], ones
+        each = chunk, functions, parameters, rules, scales, draws
+        _task(task, operands, sizes, strides, tile, each, own, out, counts)

@@ -31,22 +31,27 @@ MODES: dict[str, tuple[int, ...]] = {
     RoundingMode.STOCHASTIC: _NEAREST_EVEN + _NEAREST_EVEN,
 }
 
-#: How lanes round sums; see `lanes`.
+#: How lanes round sums; see `lanes`. Those called NORMAL serve where every sum below the format's smallest normal
+#: number is exact.
 DIRECT, ON_GRID, ON_GRID_ODD, BY_MODE, RANDOMLY = range(5)
+NORMAL_NEAREST, NORMAL_NEAREST_ODD, NORMAL_CUT, NORMAL_AWAY = range(5, 9)
+NORMAL_DOWN, NORMAL_UP, NORMAL_RANDOMLY = range(9, 12)
+
+#: What a tile looks for beside the sums: nothing; sums beyond the largest value; these and swamped additions, which
+#: it counts.
+NOTHING, OVERFLOWS, COUNTS = range(3)
+
+_NORMAL_KINDS: dict[str, int] = {
+    RoundingMode.NEAREST_AWAY: NORMAL_AWAY,
+    RoundingMode.TOWARD_ZERO: NORMAL_CUT,
+    RoundingMode.DOWN: NORMAL_DOWN,
+    RoundingMode.UP: NORMAL_UP,
+    RoundingMode.STOCHASTIC: NORMAL_RANDOMLY,
+}
 
 #: Words of a format for `lanes_tile`, int32; floats by their bits. BEYOND has two, MODE six.
-LEAST, TO_MAGIC, MANTISSA_BITS, LARGEST, BEYOND, MODE, DOWN, RANDOM_BITS, DRAWS_LOG = (
-    0,
-    1,
-    2,
-    3,
-    4,
-    6,
-    12,
-    13,
-    14,
-)
-PARAMETERS = 15
+LEAST, MANTISSA_BITS, LARGEST, BEYOND, MODE, DOWN, RANDOM_BITS, DRAWS_LOG = 0, 1, 2, 3, 5, 11, 12, 13
+PARAMETERS = 14
 
 #: Significant bits of a float32.
 _BITS = 24
@@ -54,8 +59,9 @@ _BITS = 24
 #: The last place of zeros.
 _NO_PLACE = 127
 
-#: Sums below this leave room for the magic numbers of `lanes`.
+#: Products and formats below this, and sums below the second, leave room for the magic numbers of `lanes`.
 _LARGEST = 2.0**100
+_LARGEST_SUM = 2.0**103
 
 #: Most of m + 1 + r: sums are rounded to odd or cut off at 24 bits.
 _MOST_BITS = 22
@@ -129,16 +135,24 @@ def beyond(fmt: FloatFormat, rounding: Rounding) -> tuple[float, float]:
     return positive, negative
 
 
-def growth(terms: int, largest: float, fmt: FloatFormat) -> float:
+def growth(terms: int, largest: float, fmt: FloatFormat, rounding: Rounding) -> float:
     """A bound of every partial sum of so many terms, roundings included.
 
-    Each rounding adds at most a factor of 1 + 2^-m or, of small numbers, a spacing; (1 + 2^-m)^n <= 1 + 2 n 2^-m
-    where n 2^-m <= 1.
+    * Toward zero no rounding enlarges a sum.
+    * Else each adds at most a factor of 1 + u, u = 2^-m, or, of small numbers, a spacing: (1 + u)^n <= e^(n u).
+    * To nearest, and with r random bits (r = 1 for nearest), sums stop at X = 2^(m + r + 1) T, T a power of two that
+      no term exceeds: above X the spacing is 2^(r + 1) T, so that no term reaches the 2^-r of it that may move a sum
+      up, and below X a sum has X - 2^r T at most, which a term leaves below X, itself a number of the format.
     """
+    if rounding.mode == RoundingMode.TOWARD_ZERO:
+        return terms * largest
+    spacing = 2.0 ** (fmt.min_exponent - fmt.mantissa_bits)
     share = terms * 2.0**-fmt.mantissa_bits
-    if share > 1:
-        return math.inf
-    return terms * (largest + 2.0 ** (fmt.min_exponent - fmt.mantissa_bits)) * (1 + 2 * share)
+    bound = terms * (largest + spacing) * math.exp(share) if share < 700 else math.inf
+    if rounding.mode in (RoundingMode.UP, RoundingMode.DOWN):
+        return bound
+    power = 2.0 ** math.ceil(math.log2(max(largest, spacing)))
+    return min(bound, power * 2.0 ** (fmt.mantissa_bits + max(1, rounding.random_bits) + 1))
 
 
 def plan(mac: FloatMacUnit, a: Extent, b: Extent, reduction: int) -> Plan | str:
@@ -154,13 +168,16 @@ def plan(mac: FloatMacUnit, a: Extent, b: Extent, reduction: int) -> Plan | str:
     if is_float32(mac.accumulator) and is_float32(mac.result_format):
         return _plan_float32(mac, product, reduction)
     length = min(mac.chunk_length(reduction), max(reduction, 1))
-    inner_bound = growth(length, product, mac.accumulator)
+    inner_bound = growth(length, product, mac.accumulator, mac.rounding)
     chunks = -(-reduction // length)
-    outer_bound = growth(chunks, inner_bound, mac.result_format) if mac.has_outer else inner_bound
+    outer_bound = (
+        growth(chunks, inner_bound, mac.result_format, mac.rounding) if mac.has_outer else inner_bound
+    )
     if product > _LARGEST:
         return f"products of up to {product:.4g} leave no room above"
     overflow = inner_bound > mac.accumulator.max_value or outer_bound > mac.result_format.max_value
-    if overflow and max(mac.accumulator.max_value, mac.result_format.max_value) > _LARGEST:
+    largest = max(mac.accumulator.max_value, mac.result_format.max_value) if overflow else outer_bound
+    if largest > (_LARGEST if overflow else _LARGEST_SUM):
         return f"sums of up to {max(inner_bound, outer_bound):.4g} may leave float32"
     if overflow and any(
         math.isnan(x) for f in (mac.accumulator, mac.result_format) for x in beyond(f, mac.rounding)
@@ -209,8 +226,14 @@ def _kind(fmt: FloatFormat, rounding: Rounding, term_bits: int, last: int) -> in
         return f"{fmt} has no subnormal numbers, or ones that are none of float32's"
     if precision + rounding.random_bits > _MOST_BITS:
         return f"{fmt} and random bits together need more than {_MOST_BITS} bits"
+    normal = last >= fmt.min_exponent - fmt.mantissa_bits
     if nearest:
-        return ON_GRID if term_bits <= precision <= 11 else ON_GRID_ODD
+        once = term_bits <= precision <= 11
+        if normal:
+            return NORMAL_NEAREST if once else NORMAL_NEAREST_ODD
+        return ON_GRID if once else ON_GRID_ODD
+    if normal and (last >= -126 or rounding.mode not in (RoundingMode.DOWN, RoundingMode.UP)):
+        return _NORMAL_KINDS[rounding.mode]
     if last < -126:
         return f"sums may be subnormal numbers of float32, in units of 2^{last}"
     return RANDOMLY if rounding.is_stochastic else BY_MODE
@@ -222,8 +245,7 @@ def parameters(fmt: FloatFormat, rounding: Rounding) -> list[int]:
     def bits(x: float) -> int:
         return int(np.float32(x).view(np.int32))
 
-    m = fmt.mantissa_bits
-    words = [bits(2.0**fmt.min_exponent), ((23 - m) << 23) + 0x400000, m, bits(fmt.max_value)]
+    words = [bits(2.0**fmt.min_exponent), fmt.mantissa_bits, bits(fmt.max_value)]
     words += [bits(x) for x in beyond(fmt, rounding)]
     words += [*MODES[rounding.mode], -int(rounding.mode == RoundingMode.DOWN), rounding.random_bits]
     words += [(32 // draw_width(rounding.random_bits)).bit_length() - 1]

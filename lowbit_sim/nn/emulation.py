@@ -7,6 +7,7 @@ with each training forward pass, so that every step draws fresh random bits with
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +51,16 @@ class Emulation:
     def __post_init__(self) -> None:
         Stream(seed=self.seed, site=self.site)  # refuses what could not address random bits later
 
+    @functools.cached_property
+    def draws(self) -> bool:
+        """Whether a forward pass has another result when it draws other random bits."""
+        return any(map(_draws, forward_gemms(self.spec)))
+
+    @functools.cached_property
+    def remembers(self) -> bool:
+        """Whether a forward pass has another result when it runs again, as its scales look at past tensors."""
+        return any(map(_remembers, forward_gemms(self.spec)))
+
     @property
     def op_spec(self) -> OpSpec:
         """The numerics of a layer that has no others: of each but attentions and modules that call products."""
@@ -80,7 +91,6 @@ class EmulatedLayer(nn.Module):
 
 
 def _draws(spec: GemmSpec | None) -> bool:
-    """Whether a GEMM has another result when it draws other random bits."""
     if spec is None:
         return False
     stochastic_mac = isinstance(spec.mac, FloatMacUnit) and spec.mac.rounding.is_stochastic
@@ -88,7 +98,6 @@ def _draws(spec: GemmSpec | None) -> bool:
 
 
 def _remembers(spec: GemmSpec | None) -> bool:
-    """Whether a GEMM has another result when it runs again, as its scales look at past tensors."""
     return spec is not None and (spec.lhs.is_stateful or spec.rhs.is_stateful)
 
 
@@ -103,8 +112,7 @@ def next_call(layer: EmulatedLayer) -> CallSite:
         RecomputationError: The pass repeats another one, whose random bits or scales are not known.
     """
     emulation = layer.emulation
-    gemms = forward_gemms(emulation.spec)
-    if is_repeated() and any(map(_remembers, gemms)):
+    if is_repeated() and emulation.remembers:
         raise RecomputationError(
             f"layer {emulation.layer!r} runs forward inside a backward pass (activation checkpointing), but its "
             "forward operands have running scales, which have moved on since: use scales without a memory, or train "
@@ -112,7 +120,7 @@ def next_call(layer: EmulatedLayer) -> CallSite:
         )
     for state in layer.scale_states.values():
         state.frozen = not layer.training  # an evaluation must not move running scales
-    step = next_step(layer, layer.training, any(map(_draws, gemms)), emulation.layer)
+    step = next_step(layer, layer.training, emulation.draws, emulation.layer)
     return CallSite(
         layer=emulation.layer,
         seed=emulation.seed,

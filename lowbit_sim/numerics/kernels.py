@@ -15,7 +15,7 @@ import numba
 import numpy as np
 from numba import float64, int64, uint64
 
-from lowbit_sim.numerics import float_lanes, integer_lanes
+from lowbit_sim.numerics import float_lanes, integer_lanes, whole_lanes
 from lowbit_sim.numerics.formats import FixedFormat, FloatFormat, IntFormat
 from lowbit_sim.numerics.kernel_cache import cached
 from lowbit_sim.numerics.philox_kernel import _philox as _philox
@@ -170,6 +170,10 @@ def quantize_to_integers(
     match_torch_threads(x.size // ROW_ELEMENTS)
     steps, mode = 1.0 / fmt.unit, MODE_CODES[rounding.mode]
     address = _address(stream) if stream is not None else (0, 0, 0, 0, 0)
+    if inv.size == 1 and not zero_points.any() and integer_lanes.fits(fmt, rounding, zero_points[:1]):
+        numbers = (inv[0], np.float32(steps), np.float32(fmt.qmin), np.float32(fmt.qmax), mode)
+        width = draw_width(rounding.random_bits)
+        return int(whole_lanes.quantize(x, *numbers, rounding.random_bits, width, address, codes))
     if integer_lanes.fits(fmt, rounding, zero_points):
         nans = integer_lanes.quantize(
             x,

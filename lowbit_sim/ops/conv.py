@@ -12,6 +12,7 @@ GEMM for each group. Bias and its gradient stay in float32.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,16 +71,7 @@ class ConvContraction:
 
     def sizes(self, role: Role) -> tuple[int, int, int]:
         """(M, N, K) of one group's GEMM."""
-        out_channels, channels, *kernel = self.w_shape
-        out_channels //= self.window.groups
-        taps, outputs = math.prod(kernel), self.x_shape[0] * math.prod(self.output_size)
-        match role:
-            case "output":
-                return outputs, out_channels, taps * channels
-            case "grad_input":
-                return self.x_shape[0] * math.prod(self.x_shape[2:]), channels, taps * out_channels
-            case _:
-                return out_channels, taps * channels, outputs
+        return _sizes(self, role)
 
     def matrices(self, role: Role, side: Side, tensor: Tensor) -> list[Tensor]:
         """Unfolded inputs and gradients; weights with the kernel's axes first."""
@@ -181,6 +173,20 @@ class ConvContraction:
             return grads[1]
         crop = pad(grads[0], [-n for n in window.before], [-n for n in window.after], channels_last=False)
         return crop.contiguous()
+
+
+@functools.lru_cache(maxsize=4096)
+def _sizes(layout: ConvContraction, role: Role) -> tuple[int, int, int]:
+    out_channels, channels, *kernel = layout.w_shape
+    out_channels //= layout.window.groups
+    taps, outputs = math.prod(kernel), layout.x_shape[0] * math.prod(layout.output_size)
+    match role:
+        case "output":
+            return outputs, out_channels, taps * channels
+        case "grad_input":
+            return layout.x_shape[0] * math.prod(layout.x_shape[2:]), channels, taps * out_channels
+        case _:
+            return out_channels, taps * channels, outputs
 
 
 @bills_itself

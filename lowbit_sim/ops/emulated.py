@@ -50,7 +50,9 @@ def emulated(x: Tensor, weight: Tensor, layout: Contraction, spec: OpSpec, at: C
 
 def no_autocast(device: torch.device) -> AbstractContextManager[Any]:
     """Autocast off; tensors without data, which only tell shapes, have none, and torch refuses to name it."""
-    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
+    if device.type == "meta" or not torch.is_autocast_enabled(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def refuse_graph(x: Tensor, at: CallSite) -> None:

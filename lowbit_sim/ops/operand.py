@@ -169,7 +169,8 @@ def quantize_operand(
         # Matrices of one operand come one by one, each after the whole ones before it.
         offset = offset // max(x.numel(), 1) * whole + start
     try:
-        stream = operand_stream(role, side, at, sample, offset)
+        stochastic = quantizer.rounding.is_stochastic
+        stream = operand_stream(role, side, at, sample, offset) if stochastic else None
         quantized = quantizer(x, stream=stream, state=state, reduce_max=reduce_max)
     except NotANumberError as error:
         raise NotANumberError(f"layer {at.layer!r}, {TENSORS[role, side]} of {role}: {error}") from error

@@ -25,6 +25,7 @@ from lowbit_sim.ops.laid_out import LaidOut, check_reduction, lay_out, of_sample
 from lowbit_sim.ops.operand import ACCUMULATOR_STREAMS, CallSite, Operands, stream_at
 from lowbit_sim.ops.proven import codes_of
 from lowbit_sim.ops.stored import Written, wrote
+from lowbit_sim.quant.qtensor import QTensor
 from lowbit_sim.trace import Role, recording
 
 #: Training steps from one that counts the overflows of wrapping accumulators that no proof covers to the next.
@@ -108,15 +109,22 @@ def _whole(
     codes = codes_of(spec, lhs, rhs, layout.sizes(role)[2])
     if codes is None:
         return None
-    scales = []
-    both: tuple[tuple[Side, Operands], ...] = (("lhs", lhs), ("rhs", rhs))
-    for side, operand in both:
-        check_reduction(operand.quantized[0], layout.reduced(role, side), role, side, at.layer)
-        scales.append(_tensor_scale(layout, role, side, operand, 0, spec))
-    result = layout.scaled_sums(role, *codes, scales[0] * scales[1])
+    result = layout.scaled_sums(role, *codes, _proven_scale(layout, role, lhs, rhs, at))
     if result is not None and at.tallies is not None:
         _tally_none(layout, role, spec, at)
     return result
+
+
+def _proven_scale(layout: Contraction, role: Role, lhs: Operands, rhs: Operands, at: CallSite) -> Tensor:
+    """lhs scale * rhs scale of integers, laid out to broadcast against the result."""
+    a, b = lhs.quantized[0], rhs.quantized[0]
+    if a.scale.numel() == b.scale.numel() == 1:
+        return a.scale * b.scale  # holds along every axis, in any layout
+    both: tuple[tuple[Side, QTensor], ...] = (("lhs", a), ("rhs", b))
+    for side, q in both:
+        check_reduction(q, layout.reduced(role, side), role, side, at.layer)
+    left, right = (layout.scale(role, side, q.expanded_scale()) for side, q in both)
+    return left * right
 
 
 def _tally_none(layout: Contraction, role: Role, spec: GemmSpec, at: CallSite) -> None:

@@ -5,6 +5,7 @@ y = fp32(x * fp32(1 / scale));  code = round(y) + zero_point, saturated or wrapp
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import get_args
 
@@ -38,6 +39,7 @@ from lowbit_sim.quant.scaling import (
     scale_and_zero_point,
 )
 from lowbit_sim.quant.slices import ReduceMax, scale_source
+from lowbit_sim.quant.whole_tensor import absmax_codes, serves
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,11 @@ class Quantizer:
         """Whether calls need a `ScaleState`."""
         return needs_state(self.scale)
 
+    @functools.cached_property
+    def _at_once(self) -> bool:
+        """Whether `whole_tensor` may have a shorter way for tensors on the CPU."""
+        return self.nan == "raise" and serves(self.format, self.granularity, self.scale, self.rounding)
+
     def _check_types(self) -> None:
         # A misplaced string would otherwise be taken for a default or fail at the first tensor.
         kinds_of = {
@@ -168,6 +175,12 @@ class Quantizer:
         x = self._checked(x, stream)
         if x.is_meta:
             return self._shapes_of(x, state)
+        on_cpu = x.is_cpu and not triton_support.uses_triton(x.device)
+        if self._at_once and reduce_max is None and on_cpu and x.numel():
+            assert isinstance(self.format, IntFormat)
+            found = absmax_codes(x, self.format, self.rounding, stream)
+            if found is not None:
+                return QTensor(codes=found[0], scale=found[1], format=self.format)
         missing = None if self.nan == "raise" else torch.isnan(x)
         if missing is not None:
             x = torch.where(missing, torch.zeros((), dtype=x.dtype, device=x.device), x)

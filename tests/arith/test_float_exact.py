@@ -5,10 +5,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowbit_sim.arith.float_exact import Proof, _used_bits, prove, used_bits_on_device, whole_multiples
+from lowbit_sim.arith.float_exact import (
+    Proof,
+    _codes,
+    _hopeless,
+    _used_bits,
+    prove,
+    used_bits_on_device,
+    whole_multiples,
+)
 from lowbit_sim.arith.float_gemm import run_float_gemm
 from lowbit_sim.arith.float_mac import FloatMacUnit
-from lowbit_sim.numerics.catalog import BF16, FP4_E2M1, FP8_E4M3FN, FP16
+from lowbit_sim.arith.lanes_plan import extent
+from lowbit_sim.numerics.catalog import BF16, FP4_E2M1, FP8_E4M3FN, FP16, FP32
 from lowbit_sim.numerics.formats import FloatFormat
 from lowbit_sim.numerics.random import Stream
 from lowbit_sim.numerics.rounding import Rounding, RoundingMode
@@ -30,6 +39,47 @@ def test_whole_multiples(codes, exponent):
     assert not any(codes) or bool((integers % 2).any())  # the exponent is the largest
     fits = int(integers.to(torch.int64).abs().max()) <= 127
     assert integers.dtype == (torch.int8 if fits else torch.int32)
+
+
+@given(
+    codes=st.lists(st.integers(-65535, 65535), min_size=1, max_size=6),
+    exponent=st.integers(-149, 110),
+)
+def test_codes_by_the_extent_are_the_same(codes, exponent):
+    x = (torch.tensor([codes], dtype=torch.float64) * 2.0**exponent).to(torch.float32)
+    expected, found = whole_multiples(x), _codes(x, extent(x))
+    assert expected is not None
+    assert found is not None
+    assert found[1] == expected[1]
+    assert found[0].dtype == expected[0].dtype
+    assert torch.equal(found[0], expected[0])
+
+
+@given(
+    largest=st.sampled_from([1, 7, 100, 1000, 60000]),
+    shape=st.sampled_from([(1, 1, 1), (3, 40, 2), (20, 9, 30), (2, 300, 17)]),
+    chunk=st.sampled_from([0, 4, 64]),
+    accumulator=st.sampled_from([FP16, BF16, FP32]),
+    seed=st.integers(0, 100),
+)
+def test_a_look_at_a_few_sums_refuses_no_proof(largest, shape, chunk, accumulator, seed):
+    """And finds that there is none where operands are alike everywhere."""
+    m, k, n = shape
+    generator = torch.Generator().manual_seed(seed)
+    a, b = (torch.randint(-largest, largest + 1, s, generator=generator) * 0.25 for s in ((m, k), (k, n)))
+    mac = FloatMacUnit(accumulator=accumulator, chunk=chunk)
+    extents = extent(a), extent(b)
+    known, sampled = prove(mac, a, b), prove(mac, a, b, extents)
+    assert isinstance(known, Proof) == isinstance(sampled, Proof)
+    if isinstance(known, Proof) and isinstance(sampled, Proof):
+        assert torch.equal(known.left, sampled.left)
+        assert torch.equal(known.right, sampled.right)
+        assert (known.exponent, known.why) == (sampled.exponent, sampled.why)
+        assert _hopeless(mac, a, b, extents) is None
+    ones = torch.ones(9, 2049)
+    hopeless = _hopeless(mac, ones * 2000, ones.t(), (extent(ones * 2000), extent(ones)))
+    # 2000 is 125 x 2^4.
+    assert (hopeless is None) == ((chunk or 2049) * 125 <= 2 << accumulator.mantissa_bits)
 
 
 @pytest.mark.parametrize("x", [65537.0, 1 + 2.0**-16, float("inf"), float("nan"), -float("inf")])

@@ -1,16 +1,36 @@
 """Float32 lanes against the definition: every kind of addition, tails of tiles, random bits, batches and threads."""
 
 import dataclasses
+import os
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lowbit_sim.arith import lanes_gemm
+from lowbit_sim.arith import float_numba, lanes_gemm
 from lowbit_sim.arith.float_gemm import run_float_gemm, run_float_gemms
 from lowbit_sim.arith.float_mac import FloatMacUnit
-from lowbit_sim.arith.lanes_plan import BY_MODE, DIRECT, ON_GRID, ON_GRID_ODD, RANDOMLY, Plan, extent, plan
+from lowbit_sim.arith.lanes_plan import (
+    BY_MODE,
+    DIRECT,
+    NORMAL_AWAY,
+    NORMAL_CUT,
+    NORMAL_DOWN,
+    NORMAL_NEAREST,
+    NORMAL_NEAREST_ODD,
+    NORMAL_RANDOMLY,
+    NORMAL_UP,
+    ON_GRID,
+    ON_GRID_ODD,
+    RANDOMLY,
+    Plan,
+    extent,
+    plan,
+)
 from lowbit_sim.numerics.catalog import BF16, FP4_E2M1, FP8_E4M3FN, FP8_E5M2, FP16, FP32, TF32
 from lowbit_sim.numerics.formats import FloatFormat
 from lowbit_sim.numerics.random import Stream
@@ -89,16 +109,53 @@ def test_values_and_counts_are_the_definitions(operands, mac):
 
 FP8 = values(FP8_E4M3FN, (5, 24), (0.3, 0.7), 0), values(FP8_E4M3FN, (24, 6), (0.3, 0.7), 1)
 WIDE = values(BF16, (5, 24), (0.49, 0.51), 0), values(BF16, (24, 6), (0.49, 0.51), 1)
+SMALL = values(FP8_E5M2, (5, 24), (0.0, 0.4), 0), values(FP8_E5M2, (24, 6), (0.1, 0.4), 1)
+SMALL_WIDE = values(BF16, (5, 24), (0.44, 0.48), 0), values(BF16, (24, 6), (0.44, 0.48), 1)
 SR = Rounding("stochastic", random_bits=8, overflow="infinity")
+
+
+def rounding_to(mode, fmt=BF16, **settings):
+    return FloatMacUnit(accumulator=fmt, rounding=Rounding(mode, "infinity"), **settings)
+
+
 KINDS = {
     "fp32": (FloatMacUnit(), FP8, DIRECT),
-    "fp16": (FloatMacUnit(accumulator=FP16), FP8, ON_GRID),
-    "e8m20": (FloatMacUnit(accumulator=ACCUMULATORS[-1]), FP8, ON_GRID_ODD),
-    "bf16 of bf16": (FloatMacUnit(accumulator=BF16), WIDE, ON_GRID_ODD),
-    "bf16 up": (FloatMacUnit(accumulator=BF16, rounding=Rounding("up", "infinity")), FP8, BY_MODE),
-    "fp16 stochastic": (FloatMacUnit(accumulator=FP16, rounding=SR), FP8, RANDOMLY),
-    "fp16 stochastic, chunks of 15": (FloatMacUnit(accumulator=FP16, rounding=SR, chunk=15), FP8, RANDOMLY),
+    "fp16": (FloatMacUnit(accumulator=FP16), FP8, NORMAL_NEAREST),
+    "fp16 of small ones": (FloatMacUnit(accumulator=FP16), SMALL, ON_GRID),
+    "e8m20": (FloatMacUnit(accumulator=ACCUMULATORS[-1]), FP8, NORMAL_NEAREST_ODD),
+    "bf16 of bf16": (FloatMacUnit(accumulator=BF16), WIDE, NORMAL_NEAREST_ODD),
+    "fp16 of small bf16": (FloatMacUnit(accumulator=FP16), SMALL_WIDE, ON_GRID_ODD),
+    "bf16 toward zero": (rounding_to("toward_zero"), FP8, NORMAL_CUT),
+    "bf16 of bf16 toward zero": (rounding_to("toward_zero"), WIDE, NORMAL_CUT),
+    "bf16 away": (rounding_to("nearest_away"), WIDE, NORMAL_AWAY),
+    "bf16 down": (rounding_to("down"), FP8, NORMAL_DOWN),
+    "bf16 up": (rounding_to("up"), FP8, NORMAL_UP),
+    "bf16 of bf16 up": (rounding_to("up"), WIDE, NORMAL_UP),
+    "fp16 of small ones up": (rounding_to("up", FP16), SMALL, BY_MODE),
+    "fp16 stochastic": (FloatMacUnit(accumulator=FP16, rounding=SR), FP8, NORMAL_RANDOMLY),
+    "fp16 stochastic, chunks of 15": (
+        FloatMacUnit(accumulator=FP16, rounding=SR, chunk=15),
+        FP8,
+        NORMAL_RANDOMLY,
+    ),
+    "fp16 of small ones stochastic": (FloatMacUnit(accumulator=FP16, rounding=SR), SMALL, RANDOMLY),
 }
+
+
+LARGE = values(FP8_E4M3FN, (6, 30), (0.8, 1.0), 0), values(FP8_E4M3FN, (30, 20), (0.8, 1.0), 1)
+
+
+def overflowing(mode, overflow):
+    bits = 8 if mode == "stochastic" else 0
+    rounding = Rounding(mode, overflow=overflow, random_bits=bits)
+    return FloatMacUnit(accumulator=FP16, rounding=rounding), LARGE, None
+
+
+OVERFLOWING = [
+    overflowing(mode, overflow)
+    for mode in ("nearest_even", "nearest_away", "toward_zero", "up", "down", "stochastic")
+    for overflow in ("saturate", "infinity")
+]
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -115,10 +172,45 @@ def test_each_kind_of_addition_is_planned_and_right(name):
         expected.swamped,
         expected.additions,
     )
-    assert expected.swamped or mac.accumulator.mantissa_bits > 16
+    assert expected.swamped or mac.accumulator.mantissa_bits > 16 or a is SMALL[0]
+    uncounted = run_float_gemm(a, b, mac, stream=STREAM, count_overflows=False)
+    assert same_bits(uncounted.values, expected.values)
 
 
-@pytest.mark.parametrize("name", ["fp16", "fp16 stochastic, chunks of 15"])
+#: Of tiles one to four vectors wide, their last rows and columns, panels longer than they are, and both ways round.
+SHAPES = [(5, 40, 16), (17, 33, 70), (9, 600, 33), (70, 520, 3), (3, 17, 129), (1, 30, 200), (40, 16, 100)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", ["fp32", "bf16 toward zero", "fp16 stochastic, chunks of 15"])
+def test_every_shape_and_layout_is_the_general_kernels(name, shape, monkeypatch):
+    mac = KINDS[name][0]
+    m, k, n = shape
+    a, b = values(FP8_E4M3FN, (m, k), (0.2, 0.4), 4), values(FP8_E4M3FN, (k, n), (0.2, 0.4), 5)
+    a_across, b_across = a.t().contiguous().t(), b.t().contiguous().t()
+    layouts = [(a, b), (a_across, b), (a, b_across), (a_across, b_across), (a.repeat(1, 2)[:, :k], b)]
+    found = [in_lanes(*layout, mac, counting) for layout in layouts for counting in (False, True)]
+    monkeypatch.setattr(float_numba, "make_plan", lambda *_: "asked for")
+    expected = float_numba.run(mac, a, b, STREAM)
+    for i, got in enumerate(found):
+        assert same_bits(got.values, expected.values)
+        assert not i % 2 or (got.overflows, got.swamped) == (expected.overflows, expected.swamped)
+
+
+@pytest.mark.parametrize(
+    ("mac", "operands", "_kind"), OVERFLOWING, ids=lambda x: str(x) if isinstance(x, FloatMacUnit) else ""
+)
+def test_overflows_are_the_same_counted_or_not(mac, operands, _kind):
+    a, b = operands
+    expected = run_float_gemm(a, b, mac, stream=STREAM, backend="reference")
+    assert expected.overflows
+    for counting in (False, True):
+        got = in_lanes(a, b, mac, counting)
+        assert same_bits(got.values, expected.values)
+        assert got.overflows == (expected.overflows if counting else None)
+
+
+@pytest.mark.parametrize("name", ["fp16", "bf16 toward zero", "fp16 stochastic, chunks of 15"])
 def test_long_reductions_and_threads_change_nothing(name):
     """A reduction of more than one panel, more rows than a task has, on one thread and two."""
     mac = KINDS[name][0]
@@ -175,3 +267,35 @@ def test_counts_that_nobody_asks_for_are_none():
     unknown = run_float_gemm(big * 1.03125, big.t().contiguous() * 1.0009765625, mac, count_overflows=False)
     assert unknown.values.isinf().all()
     assert unknown.overflows is None
+
+
+WITHOUT_AVX512 = """
+from tests.arith.test_lanes_gemm import KINDS, OVERFLOWING, STREAM, in_lanes, run_float_gemm, same_bits
+from lowbit_sim.arith.lanes_call import function
+for mac, (a, b), _ in [*KINDS.values(), *OVERFLOWING]:
+    expected = run_float_gemm(a, b, mac, stream=STREAM, backend="reference")
+    for counting in (False, True):
+        assert same_bits(in_lanes(a, b, mac, counting).values, expected.values), mac
+    counted = in_lanes(a, b, mac)
+    assert (counted.overflows, counted.swamped) == (expected.overflows, expected.swamped), mac
+print("zmm" in "".join(function(0, 0, 4, 4)[0].inspect_asm().values()))
+"""
+
+#: Features of a processor with fused multiply-adds but without additions rounded otherwise than to nearest, and of
+#: the plainest one.
+PROCESSORS = {"haswell": "+avx,+avx2,+bmi,+bmi2,+fma,+popcnt,+sse4.2", "generic": ""}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="features of x86-64 processors")
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_processors_without_avx512(processor, tmp_path):
+    """There the sum's error tells what the first rounding did, and LLVM splits the vectors."""
+    environment = os.environ | {
+        "NUMBA_CPU_NAME": processor,
+        "NUMBA_CPU_FEATURES": PROCESSORS[processor],
+        "NUMBA_CACHE_DIR": str(tmp_path),
+    }
+    command = [sys.executable, "-c", WITHOUT_AVX512]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout.strip() == "False", done.stderr

@@ -14,7 +14,8 @@ from lowbit_sim.arith.float_mac import FloatMacUnit
 from lowbit_sim.arith.lanes_plan import DIRECT, Extent, Plan, extent, growth, plan
 from lowbit_sim.numerics.catalog import BF16, FP8_E4M3FN, FP16, FP32
 from lowbit_sim.numerics.formats import FloatFormat
-from lowbit_sim.numerics.rounding import Rounding
+from lowbit_sim.numerics.random import Stream
+from lowbit_sim.numerics.rounding import Rounding, RoundingMode
 
 
 def last_place(x: float) -> int:
@@ -48,12 +49,29 @@ def test_the_extent_of_many_of_none_and_of_what_is_not_finite():
     assert not extent(torch.tensor([math.inf])).whole
 
 
-@given(st.integers(1, 60), st.floats(2.0**-20, 8.0, width=32), st.sampled_from([FP16, BF16, FP8_E4M3FN]))
-def test_no_sum_outgrows_its_bound(terms, largest, fmt):
-    """Always rounded away from zero."""
-    mac = FloatMacUnit(accumulator=fmt, rounding=Rounding("up"))
-    total = run_float_gemm(torch.full((1, terms), largest), torch.ones(terms, 1), mac, backend="reference")
-    assert float(total.values) <= growth(terms, largest, fmt)
+@given(
+    st.integers(1, 60),
+    st.floats(2.0**-20, 8.0, width=32),
+    st.sampled_from([FP16, BF16, FP8_E4M3FN, FloatFormat(exponent_bits=6, mantissa_bits=1, bias=31)]),
+    st.sampled_from(list(RoundingMode)),
+)
+def test_no_sum_outgrows_its_bound(terms, largest, fmt, mode):
+    mac = FloatMacUnit(accumulator=fmt, rounding=Rounding(mode, random_bits=2 if mode == "stochastic" else 0))
+    ones = torch.ones(terms, 1)
+    total = run_float_gemm(
+        torch.full((1, terms), largest), ones, mac, stream=Stream(seed=terms), backend="reference"
+    )
+    assert float(total.values) <= growth(terms, largest, fmt, mac.rounding)
+
+
+def test_sums_stop_growing_where_no_term_moves_them():
+    """That of fp16 ones to nearest stops at 2048, which is within a factor of 2 of the bound."""
+    assert growth(1 << 20, 1.0, FP16, Rounding()) == 4096.0
+    ones = torch.ones(1, 3000)
+    total = run_float_gemm(ones, ones.t(), FloatMacUnit(accumulator=FP16), backend="numba_cpu")
+    assert float(total.values) == 2048.0
+    assert growth(1 << 20, 1.0, FP16, Rounding("toward_zero")) == 1 << 20
+    assert growth(1 << 30, 1.0, FP16, Rounding("up")) == math.inf
 
 
 E8M4 = FloatFormat(exponent_bits=8, mantissa_bits=4, bias=127, name="e8m4")
@@ -90,8 +108,8 @@ EXACT = Extent(largest=1.0, last=-6, bits=4)
             "more than 22 bits",
         ),
         (
-            FloatMacUnit(accumulator=BF16, rounding=Rounding("stochastic", random_bits=8)),
-            Extent(largest=1.0, last=-121, bits=4),
+            FloatMacUnit(accumulator=E8M4, rounding=Rounding("stochastic", random_bits=8)),
+            Extent(largest=1.0, last=-126, bits=4),
             "subnormal numbers of float32",
         ),
     ],

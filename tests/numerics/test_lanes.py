@@ -6,7 +6,15 @@ import pytest
 import torch
 from hypothesis import given
 
-from lowbit_sim.numerics import catalog, float_lanes, integer_lanes, kernels, table_kernel, table_lanes
+from lowbit_sim.numerics import (
+    catalog,
+    float_lanes,
+    integer_lanes,
+    kernels,
+    table_kernel,
+    table_lanes,
+    whole_lanes,
+)
 from lowbit_sim.numerics.formats import (
     CodebookFormat,
     FixedFormat,
@@ -208,7 +216,8 @@ def test_what_lanes_can_not_hold_takes_the_general_kernel(fmt, how, zero_point, 
     if isinstance(fmt, FloatFormat):
         used = lanes_used(float_lanes, lambda: float_codes(x, one, 1, fmt, how))
     else:
-        used = lanes_used(integer_lanes, lambda: integer_codes(x, one, 1, fmt, how, [zero_point]))
+        lanes = integer_lanes if zero_point else whole_lanes
+        used = lanes_used(lanes, lambda: integer_codes(x, one, 1, fmt, how, [zero_point]))
     assert used == expected
 
 

@@ -191,6 +191,16 @@ def exact_product(a: Tensor, b: Tensor) -> Tensor:
         return _product(a, b)
 
 
+def plain_int8_product(a: Tensor, b: Tensor, rows: int, reduction: int, columns: int) -> Tensor | None:
+    """The library's int32 product of int8 codes on the CPU, sizes given; None where it needs more care.
+
+    It does for operands without elements or in another order than row-major, and where it is not exact at all.
+    """
+    if a.stride() != (reduction, 1) or b.stride() != (columns, 1) or not rows * reduction * columns:
+        return None
+    return torch._int_mm(a, b) if int_mm_is_sound() else None  # pyright: ignore[reportPrivateImportUsage]
+
+
 def _int8_product(a: Tensor, b: Tensor) -> Tensor:
     """int32, or int64 where a sum may not fit it."""
     reduction = a.shape[1]

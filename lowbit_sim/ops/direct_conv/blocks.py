@@ -10,9 +10,11 @@ import functools
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from lowbit_sim.numerics.memory import empty
 from lowbit_sim.ops.contraction import BoundedCodes
 from lowbit_sim.ops.direct_conv.library import Geometry, convolve, fits_float32, pack
 from lowbit_sim.ops.direct_conv.soundness import is_sound
@@ -48,14 +50,19 @@ class _Plan:
 
     usual: Geometry
     last: Geometry
+    size: Sizes
+    place: tuple[int, ...]
     out_size: Sizes
     blocks: tuple[tuple[int, int], ...]
 
 
 @functools.lru_cache(maxsize=4096)
-def _plan(shape: Sizes, size: Sizes, w_shape: Sizes, window: Window, threads: int) -> _Plan | None:
+def _plan(shape: Sizes, placement: Placement, w_shape: Sizes, window: Window, threads: int) -> _Plan | None:
     """None where the library's convolution is not exact here."""
     batch, channels = shape[:2]
+    size = placement.size(shape[2:])
+    if min(size) < 1:
+        return None
     out_size = replace(window, padding=(0,) * 4).output_size(*size)
     images = min(max(_BLOCK_BYTES // (4 * w_shape[0] * math.prod(out_size)), 1), batch)
     blocks = tuple((start, min(start + images, batch)) for start in range(0, batch, images))
@@ -69,8 +76,10 @@ def _plan(shape: Sizes, size: Sizes, w_shape: Sizes, window: Window, threads: in
         )
         for start, stop in (blocks[0], blocks[-1])
     )
-    sound = is_sound(usual) and is_sound(last)
-    return _Plan(usual=usual, last=last, out_size=out_size, blocks=blocks) if sound else None
+    if not (is_sound(usual) and is_sound(last)):
+        return None
+    place = (*placement.before, *placement.spread)
+    return _Plan(usual=usual, last=last, size=size, place=place, out_size=out_size, blocks=blocks)
 
 
 def convolution(
@@ -89,25 +98,25 @@ def convolution(
 
     out_channels, zero_point = w.shape[0], _zero_point(x.largest)
     one_each = scale.numel() == 1 or scale.numel() == scale.shape[1] == out_channels
-    size = placement.size(tuple(x.codes.shape[2:]))
-    if min(size) < 1 or not one_each or not fits_float32(w, x.largest, zero_point):
+    if not one_each or not fits_float32(w, x.largest, zero_point):
         return None
-    plan = _plan(tuple(x.codes.shape), size, tuple(w.shape), window, torch.get_num_threads())
+    plan = _plan(tuple(x.codes.shape), placement, tuple(w.shape), window, torch.get_num_threads())
     if plan is None:
         return None
-    y = x.codes.new_empty(len(x.codes), out_channels, *plan.out_size, dtype=torch.float32)
+    batch, channels = x.codes.shape[:2]
+    y = empty((batch, out_channels, *plan.out_size), torch.float32, w.device)
     codes, results = x.codes.numpy(), y.flatten(2).numpy()
-    block_shape = (plan.blocks[0][1], *size, x.codes.shape[1])
-    channels_last = x.codes.new_empty(block_shape, dtype=torch.uint8).fill_(zero_point)
-    place = (*placement.before, *placement.spread)
+    channels_last = np.empty((plan.blocks[0][1], *plan.size, channels), dtype=np.int8)
+    places = torch.from_numpy(channels_last).view(torch.uint8).permute(0, 3, 1, 2)
     packed, each = pack(w, zero_point, plan.usual), scale.reshape(-1).expand(out_channels).contiguous()
-    layout_kernel.share(y[: plan.blocks[0][1]].numel())
+    layout_kernel.share(results[: plan.blocks[0][1]].size)
     for start, stop in plan.blocks:
-        block = channels_last[: stop - start]
-        layout_kernel.channels_last(codes[start:stop], zero_point, place, block.view(torch.int8).numpy())
-        geometry = plan.last if stop == len(codes) else plan.usual
-        sums = convolve(block.movedim(-1, 1), zero_point, packed, each, geometry)
-        layout_kernel.channels_first(sums.movedim(1, -1).flatten(1, 2).numpy(), results[start:stop])
+        n = stop - start
+        layout_kernel.channels_last(codes[start:stop], zero_point, plan.place, channels_last[:n])
+        geometry = plan.last if stop == batch else plan.usual
+        sums = convolve(places[:n], zero_point, packed, each, geometry)
+        rows = sums.permute(0, 2, 3, 1).reshape(n, -1, out_channels)
+        layout_kernel.channels_first(rows.numpy(), results[start:stop])
     return y
 
 

@@ -4,11 +4,15 @@ Row i of the output reads, at kernel row r, the input row i stride + r dilation 
 top, stride) that is row i + q of the plane of every stride-th input row from p on. So where output positions and
 planes lie on one grid that is wide enough for all shifts, each tap is the plane itself, read from another place on:
 whole images are copied in one run, and positions of the grid that are no output are multiplied by zeros.
+
+Along rows without a stride grad_output may be shifted against the input just as well, so that each tensor is copied
+for one axis of the kernel (`Shifts`): C S + O R rows of memory in place of C R S + O.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -24,25 +28,58 @@ class Grid:
         first: Row and column of a plane that the grid starts at.
         size: Rows and columns.
         planes: int64 [planes, 2]: row and column of the input that each plane starts at, below the stride.
-        taps: int64 [R S, 2]: which plane each tap reads, and from which place on.
+        taps: int64 [T, 2]: which plane each tap reads, and from which place on.
+        lead: Zeros before the first image of a plane.
     """
 
     first: Sizes
     size: Sizes
     planes: np.ndarray
     taps: np.ndarray
+    lead: int = 0
 
-    def plane_length(self, images: int) -> int:
-        """Bytes of a plane of so many images: a tap at the end of the last image reads on beyond it."""
-        return images * self.size[0] * self.size[1] + int(self.taps[:, 1].max())
+    @functools.cached_property
+    def positions(self) -> int:
+        """Places of an image."""
+        return self.size[0] * self.size[1]
 
-    @property
-    def of_positions(self) -> Grid:
-        """The same grid for tensors that lie at its positions as they are: one plane, one tap."""
-        zero = np.zeros((1, 2), dtype=np.int64)
-        return Grid(first=(0, 0), size=self.size, planes=zero, taps=zero)
+    @functools.cached_property
+    def reach(self) -> int:
+        """The furthest place that a tap reads from."""
+        return int(self.taps[:, 1].max())
+
+    def plane_length(self, length: int) -> int:
+        """Bytes of a plane whose taps read so many each: at the end of the last image they read on beyond it."""
+        return self.lead + self.reach + length
+
+    def at_positions(self, shifts: np.ndarray, lead: int) -> Grid:
+        """The same grid for tensors that lie at its positions as they are.
+
+        Args:
+            shifts: int64 [T], the places that the taps read from.
+            lead: Zeros before the first image.
+        """
+        taps = np.stack([np.zeros_like(shifts), shifts], axis=1)
+        plane = np.zeros((1, 2), dtype=np.int64)
+        return Grid(first=(0, 0), size=self.size, planes=plane, taps=taps, lead=lead)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shifts:
+    """How both tensors of a weight's gradient are copied.
+
+    Attributes:
+        inputs: The input's grid: a tap for each column of the kernel, or for each of its places.
+        gradients: grad_output's: a tap for each row of the kernel, or one.
+        margin: Positions that are multiplied beyond those of the images.
+    """
+
+    inputs: Grid
+    gradients: Grid
+    margin: int = 0
+
+
+@functools.lru_cache(maxsize=4096)
 def grid_of(window: Window, in_size: Sizes, out_size: Sizes) -> Grid:
     """The grid of a convolution with two spatial axes.
 
@@ -71,6 +108,29 @@ def grid_of(window: Window, in_size: Sizes, out_size: Sizes) -> Grid:
     return Grid(
         first=first, size=size, planes=np.array(starts, dtype=np.int64), taps=np.array(taps, dtype=np.int64)
     )
+
+
+@functools.lru_cache(maxsize=4096)
+def shifts_of(window: Window, in_size: Sizes, out_size: Sizes, channels: int, out_channels: int) -> Shifts:
+    """The way that copies less.
+
+    Args:
+        window: The geometry.
+        in_size: (H, W) of the input.
+        out_size: (H', W') of the output.
+        channels: Channels of the input.
+        out_channels: Channels of the output.
+    """
+    grid = grid_of(window, in_size, out_size)
+    rows, columns = window.kernel
+    together = channels * rows * columns + out_channels
+    if window.stride[0] != 1 or channels * columns + out_channels * rows >= together:
+        return Shifts(inputs=grid, gradients=grid.at_positions(np.zeros(1, dtype=np.int64), 0))
+    # Tap r of grad_output is r dilation rows later than the first, as the input's would have been earlier.
+    later = np.arange(rows, dtype=np.int64) * window.dilation[0] * grid.size[1]
+    margin = int(later[-1])
+    inputs = replace(grid, taps=grid.taps[:columns])
+    return Shifts(inputs=inputs, gradients=grid.at_positions(margin - later, margin), margin=margin)
 
 
 def _shared(axis: int, window: Window, in_size: Sizes, out_size: Sizes) -> int:

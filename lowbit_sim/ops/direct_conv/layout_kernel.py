@@ -4,7 +4,7 @@
 |------------------|--------------------|---------------------------------------------------|
 | `channels_last`  | codes [N, C, H, W] | codes [N, H', W', C], placed on a wider grid      |
 | `channels_first` | sums [N, P, C]     | sums [N, C, P]                                    |
-| `shifted_rows`   | codes [N, C, H, W] | windows [C R S, L] of some images, on their grid  |
+| `shifted_rows`   | codes [N, C, H, W] | windows [C T, L] of some images, on their grid    |
 
 Every kernel copies in tiles that fit the first-level cache, whole runs of what is written at a time. `share` says how
 many threads work on the calls that follow it: once for each operator, as asking costs as much as a small kernel.
@@ -18,7 +18,15 @@ import numpy as np
 from lowbit_sim.numerics.kernel_cache import cached
 from lowbit_sim.numerics.threads import match_torch_threads, prepare_numba
 from lowbit_sim.ops.direct_conv.grid import Grid
-from lowbit_sim.ops.direct_conv.tile_ir import SIDE, copy_bytes, transpose_bytes, transpose_words
+from lowbit_sim.ops.direct_conv.tile_ir import (
+    SIDE,
+    copy_8,
+    copy_16,
+    copy_32,
+    copy_bytes,
+    transpose_bytes,
+    transpose_words,
+)
 
 prepare_numba()
 
@@ -51,9 +59,12 @@ def _row_channels_last(source, source_step, target, target_step, channels, width
 @cached(parallel=True)
 def _channels_last(codes, offset, top, left, down, across, out):
     batch, channels, height, width = codes.shape
+    wider = out.shape[1] != height or out.shape[2] != width or top or left or down > 1 or across > 1
     first = max(0, -(left // across))
     last = min(width, (out.shape[2] - left + across - 1) // across)
     for n in numba.prange(batch):
+        if wider:
+            out[n] = offset  # around the codes; the image is still in the cache when they follow
         for h in range(height):
             row = top + h * down
             if 0 <= row < out.shape[1] and first < last:
@@ -107,6 +118,23 @@ def _span(count, first, stride, start, length):
 
 
 @cached()
+def _copy_row(source, target, length):
+    """So many bytes: rows of an image are short. Two copies of a rest overlap."""
+    if length >= 32:
+        for i in range(0, length - 31, 32):
+            copy_32(source + i, target + i)
+        copy_32(source + length - 32, target + length - 32)
+    elif length >= 16:
+        copy_16(source, target)
+        copy_16(source + length - 16, target + length - 16)
+    elif length >= 8:
+        copy_8(source, target)
+        copy_8(source + length - 8, target + length - 8)
+    else:
+        copy_bytes(source, target, max(length, 0))
+
+
+@cached()
 def _fill_plane(image, height, width, stride, start, first, size, plane):
     """Every stride-th row and column of the image at an address on the grid at another."""
     top, bottom = _span(size[0], first[0], stride[0], start[0], height)
@@ -115,14 +143,14 @@ def _fill_plane(image, height, width, stride, start, first, size, plane):
         source = image + ((i + first[0]) * stride[0] + start[0]) * width + first[1] * stride[1] + start[1]
         target = plane + i * size[1]
         if stride[1] == 1:
-            copy_bytes(source + left, target + left, max(right - left, 0))
+            _copy_row(source + left, target + left, right - left)
         else:
             for j in range(left, right):
                 copy_bytes(source + j * stride[1], target + j, 1)
 
 
 @cached(parallel=True)
-def _shifted_rows(codes, stride, planes, plane_length, first, size, taps, out):
+def _shifted_rows(codes, stride, planes, plane_length, lead, first, size, taps, out):
     batch, channels, height, width = codes.shape
     length, plane_size = out.shape[1], size[0] * size[1]
     for c in numba.prange(channels):
@@ -137,7 +165,7 @@ def _shifted_rows(codes, stride, planes, plane_length, first, size, taps, out):
                     (planes[k, 0], planes[k, 1]),
                     first,
                     size,
-                    plane.ctypes.data + k * plane_length + n * plane_size,
+                    plane.ctypes.data + k * plane_length + lead + n * plane_size,
                 )
         for tap in range(len(taps)):
             source = plane.ctypes.data + taps[tap, 0] * plane_length + taps[tap, 1]
@@ -156,7 +184,7 @@ def channels_last(codes: np.ndarray, offset: int, place: tuple[int, ...], out: n
         codes: int8, contiguous.
         offset: What is added to each code, modulo 256.
         place: top, left, down, across. What falls outside of the grid is left out.
-        out: int8, contiguous; only written where a code falls.
+        out: int8, contiguous; `offset` where no code falls.
     """
     batch, channels, height, width = codes.shape
     if place == (0, 0, 1, 1) and out.shape[1:3] == (height, width):
@@ -178,11 +206,11 @@ def shifted_rows(codes: np.ndarray, stride: tuple[int, ...], grid: Grid, out: np
     Args:
         codes: int8 [N, C, H, W], contiguous.
         stride: Stride along rows and columns.
-        grid: The grid.
-        out: int8 [C R S, N rows columns], contiguous, written.
+        grid: The grid, of T taps.
+        out: int8 [C T, L], contiguous, written; L is at least the places of N images.
     """
-    plane_length = grid.plane_length(len(codes))
-    _shifted_rows(codes, stride, grid.planes, plane_length, grid.first, grid.size, grid.taps, out)
+    plane_length = grid.plane_length(out.shape[1])
+    _shifted_rows(codes, stride, grid.planes, plane_length, grid.lead, grid.first, grid.size, grid.taps, out)
 
 
 @cached()

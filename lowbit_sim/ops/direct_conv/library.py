@@ -67,7 +67,9 @@ def pack(weight: Tensor, zero_point: int, geometry: Geometry) -> Tensor:
         geometry: The geometry.
     """
     stride, dilation = list(geometry.stride), list(geometry.dilation)
-    scale = weight.new_ones(weight.shape[0], dtype=torch.float32)
+    scale = weight.new_ones(
+        1, dtype=torch.float32
+    )  # one for all makes a shorter copy than one for each kernel
     return torch.ops.onednn.qconv_prepack(
         weight, scale, 1.0, zero_point, stride, [0, 0], dilation, geometry.groups, None
     )

@@ -12,6 +12,7 @@ Each works on so many images at a time as a core's second-level cache holds. Eac
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import replace
 
@@ -48,18 +49,37 @@ def scaled_sums(
         return None
     match role:
         case "output":
-            placement = Placement(spread=(1, 1), before=window.before, after=window.after)
-            return convolution(lhs, placement, rhs.codes, scale, window)
+            return convolution(lhs, _around_input(window), rhs.codes, scale, window)
         case "grad_input":
-            return _grad_input(lhs, rhs.codes, scale, x_shape, window)
+            placement = _around_gradient(window, tuple(lhs.codes.shape[2:]), x_shape[2:])
+            return convolution(lhs, placement, _turned(rhs.codes, window.groups), scale, _of_gradient(window))
         case _:
             return weight_gradient(lhs.codes, rhs.codes, scale, w_shape, window)
 
 
-def _grad_input(g: BoundedCodes, w: Tensor, scale: Tensor, x_shape: Sizes, window: Window) -> Tensor | None:
+@functools.lru_cache(maxsize=4096)
+def _around_input(window: Window) -> Placement:
+    return Placement(spread=(1, 1), before=window.before, after=window.after)
+
+
+@functools.lru_cache(maxsize=4096)
+def _around_gradient(window: Window, size: Sizes, in_size: Sizes) -> Placement:
+    """grad_output of a spatial size, spread by the stride, for the gradient of an input of another."""
     before = tuple(span - zeros for span, zeros in zip(window.span, window.before, strict=True))
-    alone = Placement(spread=window.stride, before=before, after=(0, 0)).size(tuple(g.codes.shape[2:]))
-    after = tuple(n + span - have for n, span, have in zip(x_shape[2:], window.span, alone, strict=True))
-    turned = w.unflatten(0, (window.groups, -1)).transpose(1, 2).flatten(0, 1).flip(2, 3).contiguous()
-    placement = Placement(spread=window.stride, before=before, after=after)
-    return convolution(g, placement, turned, scale, replace(window, stride=(1, 1)))
+    alone = Placement(spread=window.stride, before=before, after=(0, 0)).size(size)
+    after = tuple(n + span - have for n, span, have in zip(in_size, window.span, alone, strict=True))
+    return Placement(spread=window.stride, before=before, after=after)
+
+
+@functools.lru_cache(maxsize=4096)
+def _of_gradient(window: Window) -> Window:
+    return replace(window, stride=(1, 1))
+
+
+def _turned(w: Tensor, groups: int) -> Tensor:
+    """The kernels turned by 180 degrees, int8 [C, O/groups, R, S]."""
+    if groups > 1:
+        w = w.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+    else:
+        w = w.transpose(0, 1)
+    return w.flip(2, 3).contiguous()

@@ -93,7 +93,42 @@ def _copy_bytes(typing_context, source, target, count):
     return types.void(types.int64, types.int64, types.int64), generate
 
 
+def _piece(length: int):
+    """The code generator of a copy of so many bytes through a register."""
+
+    def generate(context, builder, signature, arguments):
+        kind = ir.VectorType(ir.IntType(8), length).as_pointer()
+        source, target = (builder.inttoptr(address, kind) for address in arguments)
+        loaded = builder.load(source)
+        loaded.align = 1
+        builder.store(loaded, target).align = 1
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def _copy_8(typing_context, source, target):
+    """Copy 8 bytes: a call of the library's copy takes longer than so short a run."""
+    return _piece(8)
+
+
+@intrinsic
+def _copy_16(typing_context, source, target):
+    """Copy 16 bytes."""
+    return _piece(16)
+
+
+@intrinsic
+def _copy_32(typing_context, source, target):
+    """Copy 32 bytes."""
+    return _piece(32)
+
+
 #: numba passes the typing context itself, which a type checker can't know.
 transpose_bytes: Any = _transpose_bytes
 transpose_words: Any = _transpose_words
 copy_bytes: Any = _copy_bytes
+copy_8: Any = _copy_8
+copy_16: Any = _copy_16
+copy_32: Any = _copy_32

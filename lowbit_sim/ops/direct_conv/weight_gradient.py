@@ -1,26 +1,55 @@
 """The gradient of a convolution's weight from windows of a few images at a time.
 
-The windows [C R S, L] of a block are shifts of its images on a grid (`grid.py`), grad_output [O, L] lies on the same
-grid with zeros where no output is, and both are read along L by one library product. Sums of blocks are added in
-int32.
+The windows of a block are shifts of its images on a grid (`grid.py`), grad_output lies on the same grid with zeros
+where no output is, and both are read along its positions by one library product:
+
+    sums [C T, O U], T U = R S:   T = S shifts of the input, U = R shifts of grad_output, or T = R S and U = 1
+
+Sums of blocks are added in int32.
 """
 
 from __future__ import annotations
 
-import math
+import functools
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lowbit_sim.arith.backends.torch_exact import exact_product, int_mm_is_sound
-from lowbit_sim.ops.direct_conv.grid import grid_of
+from lowbit_sim.numerics.memory import empty
+from lowbit_sim.ops.direct_conv.grid import Shifts, shifts_of
 from lowbit_sim.ops.im2col import Sizes, Window
 
 #: Bytes of windows that are laid out at a time.
-_BLOCK_BYTES = 1 << 21
+_BLOCK_BYTES = 1 << 20
 
 #: Positions below which adding the blocks' sums costs too much beside their products.
 _BLOCK_POSITIONS = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """How the images are laid out: `rows` and `columns` of a product, for so many `images`."""
+
+    shifts: Shifts
+    rows: int
+    columns: int
+    images: int
+
+    def length(self, images: int) -> int:
+        """The product's reduction."""
+        return images * self.shifts.inputs.positions + self.shifts.margin
+
+
+@functools.lru_cache(maxsize=4096)
+def _plan(x_shape: Sizes, g_shape: Sizes, window: Window) -> _Plan:
+    shifts = shifts_of(window, x_shape[2:], g_shape[2:], x_shape[1], g_shape[1])
+    rows, columns = x_shape[1] * len(shifts.inputs.taps), g_shape[1] * len(shifts.gradients.taps)
+    positions = shifts.inputs.positions
+    images = max(_BLOCK_BYTES // ((rows + columns) * positions), -(-_BLOCK_POSITIONS // positions), 1)
+    return _Plan(shifts=shifts, rows=rows, columns=columns, images=min(images, x_shape[0]))
 
 
 def weight_gradient(g: Tensor, x: Tensor, scale: Tensor, w_shape: Sizes, window: Window) -> Tensor | None:
@@ -33,35 +62,39 @@ def weight_gradient(g: Tensor, x: Tensor, scale: Tensor, w_shape: Sizes, window:
         w_shape: [O, C, R, S].
         window: The geometry.
     """
-    from lowbit_sim.ops.direct_conv import layout_kernel
-
     if window.groups != 1 or not int_mm_is_sound():
         return None
-    out_channels, channels, *kernel = w_shape
-    grid = grid_of(window, tuple(x.shape[2:]), tuple(g.shape[2:]))
-    taps, positions = channels * math.prod(kernel), math.prod(grid.size)
-    images = min(max(_BLOCK_BYTES // (taps * positions), -(-_BLOCK_POSITIONS // positions), 1), len(g))
-    rows = x.new_empty(taps, images * positions)
-    gradients = g.new_empty(out_channels, images * positions)
-    layout_kernel.share(rows.numel())
-    sums = x.new_zeros(taps, out_channels, dtype=torch.int32)
-    for start in range(0, len(g), images):
-        stop = min(start + images, len(g))
-        if stop - start < images:
-            length = (stop - start) * positions
-            rows, gradients = rows.new_empty(taps, length), gradients.new_empty(out_channels, length)
-        layout_kernel.shifted_rows(x[start:stop].numpy(), window.stride, grid, rows.numpy())
-        layout_kernel.shifted_rows(g[start:stop].numpy(), (1, 1), grid.of_positions, gradients.numpy())
-        sums += exact_product(rows, gradients.t())
-    return _transposed(sums).reshape(w_shape) * scale
+    plan = _plan(tuple(x.shape), tuple(g.shape), window)
+    shifts = plan.shifts
+    parts = _sums(g.numpy(), x.numpy(), plan, window).reshape(
+        w_shape[1], len(shifts.inputs.taps), w_shape[0], len(shifts.gradients.taps)
+    )
+    result = torch.empty(w_shape, dtype=torch.float32, device="cpu")
+    ordered = parts.permute(2, 0, 3, 1)  # [O, C, U, T]
+    torch.mul(ordered, scale, out=result.view(ordered.shape))
+    return result
 
 
-def _transposed(sums: Tensor) -> Tensor:
-    """A contiguous transpose of an int32 matrix: words are words to the kernel that moves float32."""
+def _sums(g: np.ndarray, x: np.ndarray, plan: _Plan, window: Window) -> Tensor:
+    """int32 [C T, O U]."""
     from lowbit_sim.ops.direct_conv import layout_kernel
 
-    out = sums.new_empty(sums.shape[1], sums.shape[0])
-    layout_kernel.channels_first(
-        sums.view(torch.float32).numpy()[None], out.view(torch.float32).numpy()[None]
-    )
-    return out
+    longest, shifts = plan.length(plan.images), plan.shifts
+    cpu = torch.device("cpu")
+    windows = empty((plan.rows * longest,), torch.int8, cpu)
+    gradients = empty((plan.columns * longest,), torch.int8, cpu)
+    layout_kernel.share(windows.numel())
+    total: Tensor | None = None
+    for start in range(0, len(x), plan.images):
+        stop = min(start + plan.images, len(x))
+        length = plan.length(stop - start)
+        a, b = (
+            memory[: count * length].view(count, length)
+            for memory, count in ((windows, plan.rows), (gradients, plan.columns))
+        )
+        layout_kernel.shifted_rows(x[start:stop], window.stride, shifts.inputs, a.numpy())
+        layout_kernel.shifted_rows(g[start:stop], (1, 1), shifts.gradients, b.numpy())
+        sums = exact_product(a, b.t())
+        total = sums if total is None else total.add_(sums)
+    assert total is not None
+    return total

@@ -20,16 +20,18 @@ def codes(*shape: int) -> torch.Tensor:
 @pytest.mark.parametrize("width", [1, 8, 13, 70])
 def test_channels_last(channels: int, width: int) -> None:
     x = codes(2, channels, 3, width)
-    out = np.full((2, 5, width + 3, channels), -128, dtype=np.int8)
+    out = np.full((2, 5, width + 3, channels), 77, dtype=np.int8)
     layout_kernel.channels_last(x.numpy(), 128, (1, 2, 1, 1), out)
     expected = F.pad(x.int() + 128, (2, 1, 1, 1), value=128).movedim(1, -1)
     assert np.array_equal(out.view(np.uint8), expected.numpy())
 
 
-@pytest.mark.parametrize("place", [(-1, -2, 1, 1), (0, -1, 2, 3), (-2, 1, 3, 2), (1, -40, 1, 1)])
+@pytest.mark.parametrize(
+    "place", [(-1, -2, 1, 1), (0, -1, 2, 3), (-2, 1, 3, 2), (1, -40, 1, 1), (0, 0, 2, 1)]
+)
 def test_channels_last_spreads_and_crops(place: tuple[int, int, int, int]) -> None:
     top, left, down, across = place
-    x, out = codes(1, 9, 4, 12), np.zeros((1, 6, 9, 9), dtype=np.int8)
+    x, out = codes(1, 9, 4, 12), np.full((1, 6, 9, 9), 77, dtype=np.int8)
     layout_kernel.channels_last(x.numpy(), 0, place, out)
     expected = np.zeros_like(out)
     for h, w in np.ndindex(4, 12):
@@ -54,7 +56,7 @@ def assert_shifted_rows_are_the_windows(x: torch.Tensor, window: Window) -> None
     grid = grid_of(window, tuple(in_size), size)
     length = images * grid.size[0] * grid.size[1]
     assert grid.taps.min() >= 0
-    assert grid.taps[:, 1].max() + length <= grid.plane_length(images)
+    assert grid.taps[:, 1].max() + length <= grid.plane_length(length)
     out = np.empty((channels * window.kernel[0] * window.kernel[1], length), dtype=np.int8)
     layout_kernel.shifted_rows(x.numpy(), window.stride, grid, out)
     padded = pad(x.double(), window.before, window.after, channels_last=False)
