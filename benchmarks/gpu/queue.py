@@ -17,6 +17,7 @@ from benchmarks.gpu import (
     check_products,
     check_quantisers,
     check_training_step,
+    ghn_arms,
     study_arms,
 )
 from benchmarks.gpu.task import Task
@@ -33,6 +34,7 @@ MODULES = (
     bench_gemm,
     bench_steps,
     study_arms,
+    ghn_arms,
 )
 
 

@@ -1,6 +1,7 @@
 """GEMMs of one operator whose sums are proven to fit before any of them is added: no matrix needs to be looked at.
 
-Where both operands are codes of signed integers of up to 8 bits, the largest codes that their formats have bound
+Where both operands are integers within int8 (codes of signed formats of up to 8 bits and of unsigned ones of up to
+7), the largest codes that their formats have bound
 every partial sum (`arith.bounds.range_proof`). Then the result is fp32(sums) * fp32(lhs scale * rhs scale) in any
 order of addition, and a layout may have a faster way to it than matrices (`Contraction.scaled_sums`). Without such a
 proof, or while somebody watches the single GEMMs, `product.py` goes the general way, which gives the same bits.
@@ -46,14 +47,16 @@ def codes_of(
     if not (_plain(a) and _plain(b) and _fits(spec.mac, a.format, b.format, reduction)):
         return None
     return (
-        BoundedCodes(codes=a.codes.contiguous(), largest=_largest(a.format)),
-        BoundedCodes(codes=b.codes.contiguous(), largest=_largest(b.format)),
+        BoundedCodes(codes=a.integers().contiguous(), largest=_largest(a.format)),
+        BoundedCodes(codes=b.integers().contiguous(), largest=_largest(b.format)),
     )
 
 
 def _plain(q: QTensor) -> bool:
     """Whether a library can multiply the codes as they are."""
-    return q.zero_point is None and q.codes.device.type == "cpu" and q.codes.dtype == torch.int8
+    if q.zero_point is not None or q.codes.device.type != "cpu" or not isinstance(q.format, IntFormat):
+        return False
+    return q.integers().dtype == torch.int8
 
 
 def _largest(fmt: Format) -> int:

@@ -19,6 +19,8 @@ from lowbit_sim.numerics.formats import (
     PositFormat,
 )
 
+_INT8_MAX = 127
+
 
 def code_dtype(fmt: Format) -> torch.dtype:
     """The smallest torch dtype that holds every code.
@@ -82,7 +84,8 @@ class QTensor:
     def integers(self) -> Tensor:
         """What enters an integer multiplier: values before scaling in units of the format, less the zero point.
 
-        int8 where that holds the codes, else int16 or int32; with a zero point int32.
+        int8 where that holds them all (unsigned codes of up to 7 bits too, and their distances from a zero point),
+        else uint8, int16 or int32.
 
         Raises:
             TypeError: A format whose values are not whole multiples of one unit (`unit` is None).
@@ -90,11 +93,7 @@ class QTensor:
         """
         fmt = self.element_format
         if isinstance(fmt, IntFormat | FixedFormat):
-            return (
-                self.codes
-                if self.zero_point is None
-                else self.codes.to(torch.int32) - self.expanded_zero_point()
-            )
+            return self._whole_codes(isinstance(fmt, IntFormat) and fmt.qmax - fmt.qmin <= _INT8_MAX)
         if fmt.unit is None:
             raise TypeError(f"codes of {self.format} are not integers, nor whole multiples of one unit")
         # Exact: the unit is a power of two (whose reciprocal float32 may not hold), the quotient at most 65535.
@@ -102,6 +101,13 @@ class QTensor:
         if _has_special_values(fmt) and not self.codes.is_meta and not torch.isfinite(multiples).all():
             raise ValueError(f"codes of {self.format} hold NaN or infinity, which no integer is")
         return multiples.to(_multiple_dtype(fmt))
+
+    def _whole_codes(self, narrow: bool) -> Tensor:
+        """Codes that are whole numbers, less the zero point; `narrow` where int8 holds any difference of two."""
+        if self.zero_point is not None:
+            dtype = torch.int8 if narrow else torch.int32
+            return self.codes.to(dtype) - self.expanded_zero_point().to(dtype)
+        return self.codes.view(torch.int8) if narrow and self.codes.dtype is torch.uint8 else self.codes
 
     def expanded_scale(self) -> Tensor:
         """The scales in a shape that broadcasts against the codes: each block's repeated along the last axis."""

@@ -101,6 +101,21 @@ def test_dequantize_takes_the_zero_point_off_without_wrapping() -> None:
     assert q.dequantize().tolist() == [[-127.5, 0.0], [-194.0, 200.0]]
 
 
+@pytest.mark.parametrize(("bits", "dtype"), [(2, torch.int8), (7, torch.int8), (8, torch.int32)])
+def test_integers_are_int8_where_that_holds_every_difference(bits: int, dtype: torch.dtype) -> None:
+    top = (1 << bits) - 1
+    fmt = parse_format(f"uint{bits}")
+    codes = torch.tensor([0, 1, top], dtype=torch.uint8)
+    plain = QTensor(codes=codes, scale=torch.ones(1), format=fmt)
+    for zero_point in (0, 1, top):
+        offset = torch.tensor([zero_point], dtype=torch.int32)
+        q = QTensor(codes=codes, scale=torch.ones(1), format=fmt, zero_point=offset)
+        assert q.integers().dtype == dtype
+        assert q.integers().tolist() == [code - zero_point for code in (0, 1, top)]
+    assert plain.integers().tolist() == [0, 1, top]
+    assert plain.integers().dtype == (torch.int8 if bits < 8 else torch.uint8)
+
+
 def test_dequantize_floats() -> None:
     q = QTensor(
         codes=torch.tensor([0x7E, 0x81, 0x80], dtype=torch.uint8),
