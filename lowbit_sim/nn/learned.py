@@ -117,16 +117,22 @@ def with_learned_steps(
     return _on_grid(layer, "input_step", x, at), _on_grid(layer, "weight_step", weight, at)
 
 
+def operand_axes(layer: nn.Module) -> int:
+    """Axes of a layer's input as its operator quantises it: of a linear layer a matrix, else a batch of images."""
+    return 2 if isinstance(layer, nn.Linear) else 2 + len(layer.kernel_size)  # type: ignore[arg-type]
+
+
 @bills_itself
 def _on_grid(layer: EmulatedLayer, name: str, x: Tensor, at: CallSite) -> Tensor:
     quantizer = learned_quantizer(layer.emulation.op_spec, name)
-    if quantizer is None:
+    if quantizer is None or name not in layer._parameters:  # whose step another module sets: `owned_steps`
         return x
     step: nn.Parameter = getattr(layer, name)
     if not step.is_meta:
         _check_step(layer, name, step, x, quantizer, at)
     y = learned_step(x, step, quantizer.element_format, granularity=quantizer.granularity)
-    shape = (1,) * x.ndim if step.numel() == 1 else tuple(step.shape)
+    axes = operand_axes(layer) if name == "input_step" else x.ndim
+    shape = (1,) * axes if step.numel() == 1 else tuple(step.shape)
     for place in STEPS[name]:
         at.states[place] = ScaleState(value=step.detach().reshape(shape), frozen=True)
     if recording() and y.requires_grad:

@@ -24,6 +24,8 @@ SPEC = lb.OpSpec(
 FORWARD = lb.OpSpec(output=lb.GemmSpec(LEARNED, LEARNED), grad_input=None, grad_weight=None)
 LAYERS = {
     "linear": (lambda: nn.Linear(6, 4), (5, 6)),
+    "linear on three axes": (lambda: nn.Linear(6, 4), (2, 3, 6)),
+    "conv without a batch": (lambda: nn.Conv2d(3, 4, 3), (3, 5, 5)),
     "conv": (lambda: nn.Conv2d(3, 4, 3, padding=1), (2, 3, 5, 5)),
     "conv_transpose": (lambda: nn.ConvTranspose1d(3, 4, 3), (2, 3, 5)),
 }

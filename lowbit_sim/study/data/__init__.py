@@ -15,6 +15,7 @@ from lowbit_sim.study.data.cifar import load_cifar10
 from lowbit_sim.study.data.dataset import DataError, Dataset, data_root
 from lowbit_sim.study.data.digits import load_digits
 from lowbit_sim.study.data.idx import EMNIST_BALANCED, FASHION_MNIST, MNIST, load_idx
+from lowbit_sim.study.data.side_by_side import load_side_by_side
 
 __all__ = ["DATASETS", "DataError", "Dataset", "load"]
 
@@ -22,6 +23,8 @@ __all__ = ["DATASETS", "DataError", "Dataset", "load"]
 EMBEDDED: dict[str, Callable[..., Dataset]] = {"digits": load_digits}
 FROM_FILES: dict[str, Callable[..., Dataset]] = {
     "mnist": partial(load_idx, MNIST),
+    "mnist_pairs": partial(load_side_by_side, 2),
+    "mnist_triples": partial(load_side_by_side, 3),
     "fashion_mnist": partial(load_idx, FASHION_MNIST),
     "emnist_balanced": partial(load_idx, EMNIST_BALANCED),
     "cifar10": load_cifar10,

@@ -69,13 +69,24 @@ def load_idx(
     return normalized(
         name=source.name,
         description=source.description,
-        train=_part(source, root, "train", limit),
-        test=_part(source, root, source.test, test_limit),
+        train=read_part(source, root, "train", limit),
+        test=read_part(source, root, source.test, test_limit),
         classes=source.classes,
     )
 
 
-def _part(source: IdxSet, root: Path, part: str, limit: int | None) -> RawImages:
+def read_part(source: IdxSet, root: Path, part: str, limit: int | None = None) -> RawImages:
+    """The images of a part as stored, or the first `limit` of them.
+
+    Args:
+        source: The set.
+        root: The folder that holds the data sets.
+        part: The word for the part in the files' names.
+        limit: How many to keep.
+
+    Raises:
+        DataError: A file is missing, damaged or not what it should be.
+    """
     images_path = _find(source, root, f"{source.prefix}{part}-images", "idx3-ubyte")
     labels_path = _find(source, root, f"{source.prefix}{part}-labels", "idx1-ubyte")
     images, labels = read_idx(images_path, axes=3), read_idx(labels_path, axes=1)

@@ -12,9 +12,16 @@ from torch import nn
 
 from lowbit_sim.numerics.suggest import unknown
 from lowbit_sim.study.errors import StudyError
-from lowbit_sim.study.models.mobilenet import mobilenet_v2
+from lowbit_sim.study.models.mobilenet import mobilenet_v2, mobilenet_v2_cifar
+from lowbit_sim.study.models.mobilenet_v1 import mobilenet_v1, mobilenet_v1_cifar
+from lowbit_sim.study.models.preresnet import (
+    preresnet20,
+    preresnet20_imagenet,
+    preresnet50,
+    preresnet50_cifar,
+)
 from lowbit_sim.study.models.resnet import resnet18, resnet20, resnet50
-from lowbit_sim.study.models.small import mlp, small_cnn
+from lowbit_sim.study.models.small import mlp, mlp_bn, small_cnn
 from lowbit_sim.study.models.vgg import vgg16, vgg16_imagenet
 
 Builder = Callable[[int, int, int, int], nn.Module]
@@ -22,13 +29,21 @@ Builder = Callable[[int, int, int, int], nn.Module]
 #: Name: (builder, width, smallest image, what the image's size is a multiple of).
 MODELS: dict[str, tuple[Builder, int, int, int]] = {
     "mlp": (mlp, 128, 1, 1),
+    "mlp_bn": (mlp_bn, 512, 1, 1),
     "small_cnn": (small_cnn, 16, 2, 2),
     "resnet20": (resnet20, 16, 4, 4),
+    "preresnet20": (preresnet20, 16, 4, 4),
+    "preresnet50_cifar": (preresnet50_cifar, 64, 8, 8),
+    "mobilenet_v1_cifar": (mobilenet_v1_cifar, 32, 16, 16),
+    "mobilenet_v2_cifar": (mobilenet_v2_cifar, 32, 8, 8),
     "vgg16": (vgg16, 64, 32, 32),
     "resnet18": (resnet18, 64, 32, 32),
     "resnet50": (resnet50, 64, 32, 32),
     "vgg16_imagenet": (vgg16_imagenet, 64, 32, 32),
+    "mobilenet_v1": (mobilenet_v1, 32, 32, 32),
     "mobilenet_v2": (mobilenet_v2, 32, 32, 32),
+    "preresnet20_imagenet": (preresnet20_imagenet, 64, 16, 16),
+    "preresnet50": (preresnet50, 64, 32, 32),
 }
 
 

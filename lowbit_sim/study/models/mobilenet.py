@@ -47,16 +47,31 @@ class InvertedResidual(nn.Module):
 
 def mobilenet_v2(in_channels: int, classes: int, image_size: int, width: int) -> nn.Module:
     """MobileNetV2 for 224x224 images; another width scales every stage, to multiples of 8 channels."""
-    layers: list[nn.Module] = [conv_bn(in_channels, width, 2), nn.ReLU6()]
+    return _mobilenet_v2(
+        in_channels, classes, image_size // 32, width, strides=(2, *(s for *_, s in _STAGES))
+    )
+
+
+def mobilenet_v2_cifar(in_channels: int, classes: int, image_size: int, width: int) -> nn.Module:
+    """MobileNetV2 for 32x32 images: the first two of its strides left out."""
+    strides = (1, 1, 1, *(s for *_, s in _STAGES[2:]))
+    return _mobilenet_v2(in_channels, classes, image_size // 8, width, strides=strides)
+
+
+def _mobilenet_v2(
+    in_channels: int, classes: int, pixels: int, width: int, strides: tuple[int, ...]
+) -> nn.Module:
+    """The network with other strides of its first convolution and its stages."""
+    layers: list[nn.Module] = [conv_bn(in_channels, width, strides[0]), nn.ReLU6()]
     channels = width
-    for expansion, outputs, blocks, stride in _STAGES:
+    for (expansion, outputs, blocks, _), stride in zip(_STAGES, strides[1:], strict=True):
         outputs = _scaled(outputs, width)
         for number in range(blocks):
             layers.append(InvertedResidual(channels, outputs, 1 if number else stride, expansion))
             channels = outputs
     last = max(1280, _scaled(1280, width))
     layers += [conv_bn(channels, last, kernel=1), nn.ReLU6()]
-    features = nn.Sequential(*layers, nn.AvgPool2d(image_size // 32), nn.Flatten())
+    features = nn.Sequential(*layers, nn.AvgPool2d(pixels), nn.Flatten())
     classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(last, classes))
     return nn.Sequential(OrderedDict(features=features, classifier=classifier))
 
