@@ -27,9 +27,14 @@ from .nn.counts import GemmCounts as GemmCounts
 from .nn.counts import counts_table as counts_table
 from .nn.counts import gemm_counts as gemm_counts
 from .nn.counts import reset_counts as reset_counts
+from .nn.dorefa_grid import Precision as Precision
 from .nn.functional import UnsupportedFunctionError as UnsupportedFunctionError
 from .nn.functional_spec import FunctionalSpec as FunctionalSpec
+from .nn.learned_clip import LearnedClip as LearnedClip
 from .nn.recomputation import RecomputationError as RecomputationError
+from .nn.rescaled_weight import RescaledWeight as RescaledWeight
+from .nn.rescaled_weight import WeightRescaling as WeightRescaling
+from .nn.rescaled_weight import rescale_weight as rescale_weight
 from .nn.rules import Rule as Rule
 from .nn.rules import UnusedRuleError as UnusedRuleError
 from .nn.sharding import set_shard as set_shard
@@ -93,6 +98,7 @@ from .quant.codebook import Codebook as Codebook
 from .quant.codebook import grid_codebook as grid_codebook
 from .quant.codebook import real_codebook as real_codebook
 from .quant.distributions import magnitudes as magnitudes
+from .quant.dorefa_weights import DoReFaLevels as DoReFaLevels
 from .quant.gradient.codebook import codebook_gradient as codebook_gradient
 from .quant.gradient.dorefa import dorefa_gradient as dorefa_gradient
 from .quant.gradient.luq import luq as luq
@@ -108,6 +114,8 @@ from .quant.granularity import PerSample as PerSample
 from .quant.granularity import PerTensor as PerTensor
 from .quant.householder import HouseholderTransform as HouseholderTransform
 from .quant.learned_step import learned_step as learned_step
+from .quant.pact import ClipGrid as ClipGrid
+from .quant.pact import pact as pact
 from .quant.qtensor import QTensor as QTensor
 from .quant.quantizer import NotANumberError as NotANumberError
 from .quant.quantizer import Quantizer as Quantizer
@@ -127,8 +135,11 @@ from .trace import GemmEvent as GemmEvent
 from .trace import VectorEvent as VectorEvent
 from .trace import WorkloadTrace as WorkloadTrace
 from .trace import record as record
+from .training.distillation import JointDistillation as JointDistillation
+from .training.dorefa import dorefa as dorefa
 from .training.error_feedback import ErrorFeedback as ErrorFeedback
 from .training.gradient_samples import collected_gradients as collected_gradients
+from .training.guided import GuidedTraining as GuidedTraining
 from .training.hypergradient import Hypergradient as Hypergradient
 from .training.metagrad.hypernetworks import FCGrad as FCGrad
 from .training.metagrad.hypernetworks import MultiFC as MultiFC
@@ -139,6 +150,11 @@ from .training.metagrad.recipe import MetaGrad as MetaGrad
 from .training.optimizers import SGD as SGD
 from .training.optimizers import Adam as Adam
 from .training.optimizers import AdamW as AdamW
+from .training.pact import PACT as PACT
+from .training.progressive import progressive as progressive
+from .training.sat import SAT as SAT
+from .training.stochastic_precision import StochasticPrecision as StochasticPrecision
+from .training.two_step import two_step as two_step
 from .training.update_spec import UpdateSpec as UpdateSpec
 from .training.workload import trace_training_step as trace_training_step
 

@@ -19,6 +19,7 @@ LAYERS = {
     "lowbit_sim.config": 4,
     "lowbit_sim.testing": 4,
     "lowbit_sim.training": 5,
+    "lowbit_sim.ghn": 5,
     "lowbit_sim.study": 6,
     "lowbit_sim.cli": 7,
     "lowbit_sim.__main__": 7,

@@ -1,5 +1,5 @@
-"""The command line: `lowbit-sim compare`, `report`, `estimate`, `calibrate`, `validate`, `diverge`, `vectors` and
-`profiles`, one module each.
+"""The command line: `lowbit-sim compare`, `report`, `estimate`, `calibrate`, `validate`, `diverge`, `vectors`,
+`profiles` and `ghn`, one module each.
 
 Commands import what they need when they run, so that help is instant. A user's error is one message on stderr
 and exit code 2; anything unexpected keeps its traceback.
@@ -12,7 +12,7 @@ import sys
 
 from rich.console import Console
 
-from lowbit_sim.cli import calibrate, compare, diverge, estimate, profiles, report, validate, vectors
+from lowbit_sim.cli import calibrate, compare, diverge, estimate, ghn, profiles, report, validate, vectors
 from lowbit_sim.cli.app import USER_ERROR, app
 
 app.command(epilog=f"Example: {compare.EXAMPLE}")(compare.compare)
@@ -23,6 +23,7 @@ app.command(epilog=f"Example: {validate.EXAMPLE}")(validate.validate)
 app.command(epilog=f"Example: {diverge.EXAMPLE}")(diverge.diverge)
 app.command(epilog=f"Example: {vectors.EXAMPLE}")(vectors.vectors)
 app.add_typer(profiles.profiles_app, name="profiles")
+app.add_typer(ghn.ghn_app, name="ghn")
 
 
 def main() -> None:

@@ -97,4 +97,4 @@ def _reason(details: dict[str, Any], cause: object) -> str:
     if details["type"] == "literal_error":
         known = details["ctx"]["expected"]
         return f"expected {known}{did_you_mean(details['input'], _QUOTED.findall(known))}"
-    return _PLAINLY.get(details["type"], details["msg"])
+    return str(_PLAINLY.get(details["type"], details["msg"]))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
+import torch
 from torch import nn
 
 import hw_models
@@ -17,15 +20,18 @@ from lowbit_sim.study import describe, native_arms
 from lowbit_sim.study.config import ArmTable, RuleTable, Study
 from lowbit_sim.study.data import Dataset
 from lowbit_sim.study.errors import StudyError
+from lowbit_sim.study.mean_cost import mean_cost
 from lowbit_sim.study.models import build
 from lowbit_sim.study.numerics_config import activations, op_spec
 from lowbit_sim.study.quantities import counted
 from lowbit_sim.study.recipes import RecipeContext, RecipeTable
-from lowbit_sim.study.results import ArmResult, Price
+from lowbit_sim.study.results import ArmResult, Price, StageCost
 from lowbit_sim.study.weights_config import preprocess
 from lowbit_sim.trace import WorkloadTrace
+from lowbit_sim.training.determinism import deterministic
 from lowbit_sim.training.gradient_clipping import ClipGradientNorm
-from lowbit_sim.training.recipe import Recipe, numbered
+from lowbit_sim.training.inference import trace_inference
+from lowbit_sim.training.recipe import Composed, Recipe, Stage, compose, numbered
 from lowbit_sim.training.settings import TrainingSettings, build_optimizer
 from lowbit_sim.training.workload import trace_training_step
 
@@ -43,14 +49,41 @@ def recipes(study: Study, arm: ArmTable, data: Dataset, seed: int) -> dict[str, 
     """The training algorithms of one run by their names, in the order in which they act.
 
     Raises:
-        StudyError: A recipe that can't be built.
+        StudyError: A recipe that can't be built, or can't be among the others.
     """
     hyperparameters = settings(study, arm, seed)
     context = RecipeContext(seed=seed, steps=hyperparameters.steps(len(data.train)), settings=hyperparameters)
     built = [(table.name, _built(arm, table, context)) for table in arm.recipes]
     if arm.clip_gradient_norm is not None:
         built.append(("clip_gradient_norm", ClipGradientNorm(max_norm=arm.clip_gradient_norm)))
-    return numbered(built)
+    named = numbered(built)
+    with _naming(arm, "recipe "):
+        compose(named)
+    return named
+
+
+@contextmanager
+def _naming(arm: ArmTable, what: str = "") -> Iterator[None]:
+    """Have what the block refuses name the arm."""
+    try:
+        yield
+    except ValueError as error:
+        raise StudyError(f"arm {arm.name!r}: {what}{error}") from error
+
+
+def prepared_arm(study: Study, arm: ArmTable, data: Dataset, seed: int) -> tuple[nn.Module, Composed]:
+    """The arm's model as its recipes have prepared it, and those.
+
+    Raises:
+        StudyError: As `build_arm` and `recipes`, or a model that a recipe is not for.
+    """
+    model, recipe = build_arm(study, arm, data, seed), compose(recipes(study, arm, data, seed))
+    with _naming(arm, "recipe "):
+        if arm.native == "int8":  # what trains is another model than what is priced
+            recipe.prepare(trained_arm(study, arm, data, seed))
+            recipe = compose(recipes(study, arm, data, seed))
+        recipe.prepare(model)
+    return model, recipe
 
 
 def _built(arm: ArmTable, table: RecipeTable, context: RecipeContext) -> Recipe:
@@ -112,13 +145,13 @@ def _rule_spec(rule: RuleTable) -> OpSpec | ElementwiseSpec | None:
 def priced_arm(
     study: Study, arm: ArmTable, data: Dataset, profiles: Sequence[hw_models.HardwareProfile]
 ) -> ArmResult:
-    """An arm without runs: its numerics in words, and one training step priced on every machine.
+    """An arm without runs: its numerics in words, and its mean training step and an inference on every machine.
 
     Raises:
         StudyError: As `build_arm`, or numerics that don't fit the tensors of a layer.
     """
     spec = op_spec(arm)
-    trace = training_step(study, arm, data)
+    stages, inference = training_stages(study, arm, data), inference_pass(study, arm, data)
     by_rule = f" ({counted(len(arm.rules), 'rule')})" if arm.rules else ""
     return ArmResult(
         name=arm.name,
@@ -129,7 +162,8 @@ def priced_arm(
         recipes=describe.recipes(arm.recipes, arm.clip_gradient_norm),
         overrides=describe.overrides(arm.training),
         training=study.training_of(arm).model_dump(),
-        prices=tuple(price(trace, profile) for profile in profiles),
+        prices=tuple(price_stages(stages, profile) for profile in profiles),
+        inference=tuple(price(inference, profile) for profile in profiles),
     )
 
 
@@ -147,8 +181,23 @@ def _numerics_in_words(arm: ArmTable) -> str:
     return ", ".join(words)
 
 
-def training_step(study: Study, arm: ArmTable, data: Dataset, *, devices: int = 1) -> WorkloadTrace:
-    """What a machine runs in a training step of an arm, with what its recipes bill.
+@dataclass(frozen=True, kw_only=True)
+class TracedStage:
+    """A stage of an arm's run.
+
+    Attributes:
+        name: What it is, or "" for a run of one stage.
+        share: Its share of the run's steps.
+        trace: What a machine runs in one of them.
+    """
+
+    name: str
+    share: float
+    trace: WorkloadTrace
+
+
+def training_stages(study: Study, arm: ArmTable, data: Dataset, *, devices: int = 1) -> list[TracedStage]:
+    """What a machine runs in a training step of each stage of an arm's run, with what its recipes bill.
 
     Args:
         study: The study.
@@ -160,26 +209,74 @@ def training_step(study: Study, arm: ArmTable, data: Dataset, *, devices: int = 
         StudyError: As `build_arm`, a recipe that can't be built, or numerics that don't fit the tensors of a layer.
     """
     seed = study.seeds[0]
-    model = build_arm(study, arm, data, seed)
+    model, recipe = prepared_arm(study, arm, data, seed)
     hyperparameters = settings(study, arm, seed)
     batch = data.train.first(hyperparameters.batch_size // devices)
-    optimizer = build_optimizer(model, hyperparameters)
-    algorithms = list(recipes(study, arm, data, seed).values())
-    try:
-        with native_arms.as_priced(arm.native):
-            return trace_training_step(
-                model,
-                batch.inputs,
-                batch.targets,
-                optimizer,
-                recipes=algorithms,
-                accumulation=min(hyperparameters.accumulation, len(batch)),
-                autocast=hyperparameters.autocast,
+    optimizer = build_optimizer(model, hyperparameters, recipe.without_weight_decay(model))
+    stages = recipe.stages() or [Stage(name="", first_step=0, steps=1)]
+    # A scale along an axis that a layer's tensor lacks, or that its GEMM sums over, is found here.
+    with _naming(arm), native_arms.as_priced(arm.native):
+        return [
+            TracedStage(
+                name=stage.name if len(stages) > 1 else "",
+                share=stage.steps / sum(each.steps for each in stages),
+                trace=trace_training_step(
+                    model,
+                    batch.inputs,
+                    batch.targets,
+                    optimizer,
+                    recipes=list(recipe.by_name.values()),
+                    accumulation=min(hyperparameters.accumulation, len(batch)),
+                    autocast=hyperparameters.autocast,
+                    index=stage.middle_step,
+                ),
             )
-    except (
-        ValueError
-    ) as error:  # a scale along an axis that a layer's tensor lacks, or that its GEMM sums over
-        raise StudyError(f"arm {arm.name!r}: {error}") from error
+            for stage in stages
+        ]
+
+
+def training_step(study: Study, arm: ArmTable, data: Dataset, *, devices: int = 1) -> WorkloadTrace:
+    """What a machine runs in a training step of an arm; of a run in stages, in one of the last stage.
+
+    Raises:
+        StudyError: As `training_stages`.
+    """
+    return training_stages(study, arm, data, devices=devices)[-1].trace
+
+
+def inference_pass(study: Study, arm: ArmTable, data: Dataset) -> WorkloadTrace:
+    """What a machine runs to infer a batch with what an arm has trained.
+
+    Raises:
+        StudyError: As `prepared_arm`.
+    """
+    seed = study.seeds[0]
+    model, _ = prepared_arm(study, arm, data, seed)
+    batch = data.train.first(settings(study, arm, seed).batch_size)
+    with _naming(arm), native_arms.as_priced(arm.native):
+        with deterministic(0), torch.no_grad():
+            model.train()(batch.inputs)  # learned scales and running ones get their first values in training
+        return trace_inference(model, batch.inputs)
+
+
+def price_stages(stages: Sequence[TracedStage], profile: hw_models.HardwareProfile) -> Price:
+    """The cost of the mean step of a run on a machine, or the reason why the machine can't run one of its stages."""
+    prices = [price(stage.trace, profile) for stage in stages]
+    if len(prices) == 1:
+        return prices[0]
+    for stage, each in zip(stages, prices, strict=True):
+        if each.cost is None:
+            return replace(each, refusal=f"stage {stage.name}: {each.refusal}")
+    costs = [
+        (s.share, p.cost)
+        for s, p in zip(stages, prices, strict=True)
+        if isinstance(p.cost, hw_models.CostReport)
+    ]
+    named = tuple(
+        StageCost(name=stage.name, share=share, cycles=cost.cycles, energy_pj=cost.energy_pj)
+        for stage, (share, cost) in zip(stages, costs, strict=True)
+    )
+    return Price(machine=prices[0].machine, cost=mean_cost(costs), stages=named)
 
 
 def price(trace: WorkloadTrace, profile: hw_models.HardwareProfile) -> Price:

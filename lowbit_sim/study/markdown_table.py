@@ -186,6 +186,8 @@ def _column(name: str, study: StudyResult) -> Column:
             heading=f"{rest}, last epoch",
             cell=lambda arm, _: _mean_and_deviation(last_values(arm, rest), "{:.4g}"),
         )
+    if kind == "inference":
+        return _inference_column(rest, study)
     if name == "best":
         return _to_best(study, "to {best}, points")
     if kind == "published":
@@ -203,7 +205,14 @@ def _column(name: str, study: StudyResult) -> Column:
             unknown(
                 "column",
                 name,
-                [*COLUMNS, "machine:NAME", "beside:NAME", "measurement:NAME", "trajectory:NAME"],
+                [
+                    *COLUMNS,
+                    "machine:NAME",
+                    "inference:NAME",
+                    "beside:NAME",
+                    "measurement:NAME",
+                    "trajectory:NAME",
+                ],
             )
         )
     return COLUMNS[name]
@@ -226,6 +235,22 @@ def _machine_column(machine: str, study: StudyResult, *, compared: bool) -> Colu
             cell=lambda arm, _: measured.beside(arm, arm.prices[known.index(machine)]) or DASH,
         )
     return Column(heading=f"{machine}, cycles / energy", cell=cell)
+
+
+def _inference_column(machine: str, study: StudyResult) -> Column:
+    known = [price.machine for arm in study.arms for price in arm.inference]
+    if machine not in known:
+        raise StudyError(
+            unknown("machine of the study that inferences are priced on", machine, dict.fromkeys(known))
+        )
+
+    def cell(arm: ArmResult, _: StudyResult) -> str:
+        cost = next((price.cost for price in arm.inference if price.machine == machine), None)
+        if cost is None:
+            return DASH
+        return f"{with_prefix(cost.cycles, smallest=0)} / {with_prefix(cost.energy_pj * 1e-12, 'J')}"
+
+    return Column(heading=f"inference on {machine}, cycles / energy", cell=cell)
 
 
 _OPENING = re.compile(r"^<!-- (?P<name>[\w-]+)(?:: (?P<columns>[^\n]*?))? -->$", re.MULTILINE)
@@ -262,7 +287,16 @@ def updated_page(text: str, folder: Path) -> str:
         if end < 0:
             raise StudyError(f"the table {name!r} has no end: expected <!-- end of {name} --> behind it")
         columns = [column.strip() for column in (opening["columns"] or "").split(",") if column.strip()]
-        table = markdown_table(read_result(folder / "records" / f"{name}.json"), columns)
+        table = _table_of(folder / "records" / f"{name}.json", columns)
         parts += [text[at : opening.end()], "\n", table]
         at = end
     return "".join([*parts, text[at:]])
+
+
+def _table_of(record: Path, words: list[str]) -> str:
+    """The table of a record; what the words choose depends on what it is a record of."""
+    from lowbit_sim.study.ghn.record import is_ghn_record, marked_table
+
+    return (
+        marked_table(record, words) if is_ghn_record(record) else markdown_table(read_result(record), words)
+    )

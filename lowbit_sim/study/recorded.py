@@ -13,7 +13,7 @@ from typing import Any
 from lowbit_sim.study.errors import StudyError
 from lowbit_sim.study.read_record import read_record
 from lowbit_sim.study.recorded_cost import RecordedCost
-from lowbit_sim.study.results import ArmResult, Price, SeedResult, StudyResult
+from lowbit_sim.study.results import ArmResult, Price, SeedResult, StageCost, StudyResult
 from lowbit_sim.training.metrics import TrainingResult, epoch_metrics
 
 _OWN = ("title", "question", "data", "model", "classes", "test_examples", "batch_size", "status", "reason")
@@ -57,6 +57,7 @@ def _arm(arm: Mapping[str, Any]) -> ArmResult:
         **{key: arm[key] for key in _OF_ARMS},
         **{key: arm[key] for key in _NEWER if key in arm},
         prices=tuple(map(_price, arm["prices"])),
+        inference=tuple(map(_price, arm.get("inference", ()))),
         runs=tuple(map(_run, arm["runs"])),
         recorded_seconds_per_step=arm["seconds_per_step"],
     )
@@ -64,7 +65,12 @@ def _arm(arm: Mapping[str, Any]) -> ArmResult:
 
 def _price(price: Mapping[str, Any]) -> Price:
     cost = price["cost"]
-    return Price(machine=price["machine"], refusal=price["refusal"], cost=cost and RecordedCost(values=cost))
+    return Price(
+        machine=price["machine"],
+        refusal=price["refusal"],
+        cost=cost and RecordedCost(values=cost),
+        stages=tuple(StageCost(**stage) for stage in price.get("stages", ())),
+    )
 
 
 def _run(run: Mapping[str, Any]) -> SeedResult:

@@ -208,10 +208,13 @@ def _machine_section(table: Table, study: StudyResult, index: int, machine: str,
     for role in ROLES:
         label = f"    {_ROLE_LABELS.get(role, role)}"
         _row(table, study, label, lambda arm, role=role: _part(arm.prices[index], role))
+    # What a recipe leaves behind infers at a cost of its own; without recipes it is that of the numerics.
+    if any(arm.recipes and arm.inference for arm in study.arms):
+        _row(table, study, "  inference", lambda arm: _total(arm.inference[index]) if arm.inference else DASH)
 
 
 def _remark(price: Price, notes: _Footnotes) -> str:
-    """A mark where a machine can't run an arm, or would compute something else."""
+    """A mark where a machine can't run an arm, or would compute something else, and where a step is a mean."""
     if price.cost is None:
         return notes.mark(price.refusal)
     floats = [note for note in price.cost.notes if _FLOAT_NOTE in note]
@@ -219,7 +222,17 @@ def _remark(price: Price, notes: _Footnotes) -> str:
     if len(floats) < len(price.cost.notes):
         differs = "priced at the formats that ran; the machine's own arithmetic differs, result.json says how"
         marks.append(notes.mark(differs))
+    if price.stages:
+        marks.append(notes.mark(_stages(price)))
     return "".join(marks)
+
+
+def _stages(price: Price) -> str:
+    """What a mean step is made of."""
+    parts = (f"{stage.name} {100 * stage.share:.3g} %" for stage in price.stages)
+    return (
+        f"the mean step of a run in stages: {', '.join(parts)} of the steps; result.json has the cost of each"
+    )
 
 
 def _total(price: Price) -> str:

@@ -6,13 +6,13 @@ is traced.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import hw_models
 from hw_models.mapping.search import Objective
-from lowbit_sim.study.arms import training_step
+from lowbit_sim.study.arms import TracedStage, training_stages
 from lowbit_sim.study.data import load
 from lowbit_sim.study.errors import StudyError
 from lowbit_sim.study.load_study import parse_study
@@ -58,9 +58,32 @@ def step_costs(
             )
     data = load(study.data.name, data_root, limit=study.data.limit, test_limit=study.data.test_limit)
     return {
-        arm.name: [_step_cost(training_step(study, arm, data, devices=devices), profile, objective, devices)]
+        arm.name: [
+            _mean_cost(training_stages(study, arm, data, devices=devices), profile, objective, devices)
+        ]
         for arm in study.arms
     }
+
+
+def _mean_cost(
+    stages: Sequence[TracedStage], profile: hw_models.HardwareProfile, objective: Objective, devices: int
+) -> StepCost:
+    """The cost of the mean step of a run, over its stages."""
+    costs = [(stage.share, _step_cost(stage.trace, profile, objective, devices)) for stage in stages]
+    refused = next((cost for _, cost in costs if cost.refusal), None)
+    if refused is not None or len(costs) == 1:
+        return refused or costs[0][1]
+
+    def mean(name: str) -> float:
+        return sum(share * getattr(cost, name) for share, cost in costs)
+
+    return StepCost(
+        machine=profile.machine.name,
+        seconds=mean("seconds"),
+        energy_pj=mean("energy_pj"),
+        energy_low_pj=mean("energy_low_pj"),
+        energy_high_pj=mean("energy_high_pj"),
+    )
 
 
 def _step_cost(

@@ -38,18 +38,37 @@ class SeedResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StageCost:
+    """A training step in one stage of a run.
+
+    Attributes:
+        name: What the stage is.
+        share: Its share of the run's steps.
+        cycles: Time of a step in clock cycles.
+        energy_pj: Its nominal energy in pJ.
+    """
+
+    name: str
+    share: float
+    cycles: int
+    energy_pj: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Price:
-    """A training step of an arm on a machine: its cost, or why the machine can't run it.
+    """A training step of an arm on a machine, or an inference: its cost, or why the machine can't run it.
 
     Attributes:
         machine: Name of the machine.
-        cost: The cost of one step.
+        cost: The cost of one step; of a run in stages, of its mean step.
         refusal: Why there is none, or "".
+        stages: What the mean is made of; empty where all steps cost alike.
     """
 
     machine: str
     cost: CostReport | RecordedCost | None
     refusal: str = ""
+    stages: tuple[StageCost, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +80,7 @@ class ArmResult:
         native: Whether every layer is native float32.
         operands, accumulator, gradient_rounding: Its numerics in words.
         prices: One for each machine.
+        inference: The inference of a batch with what was trained, one for each machine; empty in an older record.
         runs: One for each seed that ended.
         recipes: Its training algorithms in words, or "".
         overrides: The hyperparameters that are not the study's, in words, or "".
@@ -79,6 +99,7 @@ class ArmResult:
     overrides: str = ""
     training: Mapping[str, Any] = field(default_factory=dict)
     recorded_seconds_per_step: float | None = None
+    inference: tuple[Price, ...] = ()
 
     @property
     def mean_accuracy(self) -> float | None:
@@ -254,11 +275,15 @@ def _arm_dict(arm: ArmResult, study: StudyResult) -> dict[str, Any]:
         "overflow_share": arm.overflow_share,
         "operands_lost": asdict(arm.operands_lost),
         "runs": [_run_dict(run) for run in arm.runs],
-        "prices": [
-            {"machine": p.machine, "refusal": p.refusal, "cost": p.cost and p.cost.to_dict()}
-            for p in arm.prices
-        ],
+        "prices": [_price_dict(price) for price in arm.prices],
+        "inference": [_price_dict(price) for price in arm.inference],
     }
+
+
+def _price_dict(price: Price) -> dict[str, Any]:
+    stages = {"stages": [asdict(stage) for stage in price.stages]} if price.stages else {}
+    cost = price.cost and price.cost.to_dict()
+    return {"machine": price.machine, "refusal": price.refusal, "cost": cost, **stages}
 
 
 def _run_dict(run: SeedResult) -> dict[str, Any]:

@@ -20,7 +20,10 @@ from lowbit_sim.trace import WorkloadTrace
 BATCH, SHAPE, CLASSES = 32, (3, 32, 32), 10
 
 #: Models for ImageNet, and what is priced of them: its images and classes.
-IMAGENET = ("resnet18", "resnet50", "vgg16_imagenet", "mobilenet_v2")
+IMAGENET = (
+    *("resnet18", "resnet50", "vgg16_imagenet", "mobilenet_v1", "mobilenet_v2"),
+    *("preresnet20_imagenet", "preresnet50"),
+)
 IMAGENET_SHAPE, IMAGENET_CLASSES = (3, 224, 224), 1000
 
 

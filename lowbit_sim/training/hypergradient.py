@@ -44,8 +44,8 @@ class Hypergradient:
     """A recipe. With `hyper_learning_rate=0` it is plain training, bit for bit.
 
     It takes the gradients that it finds for the loss' derivatives, so it stands before recipes that change them, as
-    clipping and MetaGrad do; behind them the slope is that along what they give. Pre-processed weights with MetaGrad
-    have no such gradients before it has run.
+    clipping and MetaGrad do; behind clipping the slope is that along the clipped ones, and MetaGrad refuses it behind
+    itself. Pre-processed weights with MetaGrad have no such gradients before it has run.
 
     Args:
         hyper_learning_rate: beta, at least 0.

@@ -29,7 +29,7 @@ from lowbit_sim.training.examples import Examples, in_order, shuffled
 from lowbit_sim.training.loss_scaling import LossScaling
 from lowbit_sim.training.metrics import EpochMetrics, TrainingResult
 from lowbit_sim.training.recalibration import recalibrated, running_norms
-from lowbit_sim.training.recipe import Recipe, Step, compose
+from lowbit_sim.training.recipe import ForwardPass, Recipe, Step, compose
 from lowbit_sim.training.run_state import (
     learning_state,
     load_learning_state,
@@ -58,7 +58,7 @@ def train(
     on_epoch: Callable[[EpochMetrics], None] | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> TrainingResult:
-    """Train a classifier in place with the cross-entropy loss.
+    """Train a classifier in place, with the cross-entropy loss or what recipes make of it.
 
     Args:
         model: Maps inputs [B, ...] to logits [B, classes]; native or converted. In training mode its modules
@@ -74,6 +74,7 @@ def train(
 
     Raises:
         CheckpointError: A checkpoint of another run.
+        ValueError: Recipes that can't be together, or a model that one of them is not for.
     """
     run = _Run(model, train_set, test_set, settings, recipes)
     status, reason = "completed", ""
@@ -133,7 +134,8 @@ class _Run:
         self.model, self.train_set, self.test_set, self.settings = model, train_set, test_set, settings
         self.device = device_of(model)
         self.recipe = compose(recipes)
-        self.optimizer = build_optimizer(model, settings)
+        self.recipe.prepare(model)
+        self.optimizer = build_optimizer(model, settings, self.recipe.without_weight_decay(model))
         self.order = torch.Generator().manual_seed(settings.seed)
         self.scaling = LossScaling(self.device) if settings.autocast == "fp16" else None
         self.clock, self.usage = step_clock(self.device), UsageMeter(self.device)
@@ -265,16 +267,17 @@ class _Run:
         self.recipe.after_step(step)
 
     def _gradients(self, step: Step, part: Examples) -> tuple[float, int]:
-        """Add a micro-batch's share of the gradient; its mean loss and how many examples were right."""
+        """Add a micro-batch's share of the gradient; its mean cross-entropy and how many examples were right."""
         logits = forward(self.model, part.inputs, self.settings.autocast)
-        loss = F.cross_entropy(logits, part.targets)
+        entropy = F.cross_entropy(logits, part.targets)
+        share = len(part) / len(step.batch)
+        loss = self.recipe.on_loss(step, ForwardPass(part=part, logits=logits, share=share), entropy)
         if not torch.isfinite(loss):
             raise _Diverged(f"step {step.index}: the training loss is {float(loss.detach())}")
         # The whole batch at once keeps its bits: no multiplication stands between its loss and its gradient.
-        whole = len(part) == len(step.batch)
-        share = loss if whole else loss * (len(part) / len(step.batch))
-        (share if self.scaling is None else self.scaling.scaled(share)).backward()
-        return float(loss.detach()), int((logits.detach().argmax(dim=1) == part.targets).sum())
+        loss = loss if share == 1 else loss * share
+        (loss if self.scaling is None else self.scaling.scaled(loss)).backward()
+        return float(entropy.detach()), int((logits.detach().argmax(dim=1) == part.targets).sum())
 
 
 def _overflow_counts(trace: WorkloadTrace) -> tuple[int, int | None]:

@@ -1,13 +1,9 @@
-"""The seam for training algorithms: what one does before a step, to the gradients, and after the step.
+"""The seam for training algorithms: what one does before a run, in each of its steps, and after it.
 
-    before_step -> forward, loss, backward -> on_gradients -> optimiser -> after_step
+    prepare (once) -> before_step -> forward, on_loss, backward -> on_gradients -> optimiser -> after_step
 
-A recipe is one object with these three methods. Recipes are composed, never inherited, and the loop knows
-none by name. With no recipes the loop is plain training, bit for bit.
-
-A recipe may do three things more: keep a state from step to step (`Stateful`), which a checkpoint then holds,
-measure what it does (`Measured`), which the metrics of every epoch then hold, and clear up after a step that ended
-early (`Abandonable`).
+A recipe is one object with the three methods of a step; what else it may have is `recipe_protocols.py`. Recipes are
+composed, never inherited, and the loop knows none by name. With no recipes the loop is plain training, bit for bit.
 """
 
 from __future__ import annotations
@@ -15,85 +11,24 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
-from torch import nn
-from torch.optim import Optimizer
+from torch import Tensor, nn
 
-from lowbit_sim.training.examples import Examples
+from lowbit_sim.training.recipe_protocols import Abandonable as Abandonable
+from lowbit_sim.training.recipe_protocols import ForwardPass as ForwardPass
+from lowbit_sim.training.recipe_protocols import LossChanging as LossChanging
+from lowbit_sim.training.recipe_protocols import Measured as Measured
+from lowbit_sim.training.recipe_protocols import Placed as Placed
+from lowbit_sim.training.recipe_protocols import Preparing as Preparing
+from lowbit_sim.training.recipe_protocols import Recipe as Recipe
+from lowbit_sim.training.recipe_protocols import Stage as Stage
+from lowbit_sim.training.recipe_protocols import Staged as Staged
+from lowbit_sim.training.recipe_protocols import Stateful as Stateful
+from lowbit_sim.training.recipe_protocols import Step as Step
+from lowbit_sim.training.recipe_protocols import Undecayed as Undecayed
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Step:
-    """The step in progress, as a recipe sees it.
-
-    Attributes:
-        index: Number of the step since the start of training, from 0.
-        epoch: Number of the epoch, from 0.
-        model: The model, whose parameters' `grad` are set in `on_gradients`.
-        optimizer: The optimiser.
-        batch: The examples of the step; with accumulated gradients, of all its micro-batches.
-    """
-
-    index: int
-    epoch: int
-    model: nn.Module
-    optimizer: Optimizer
-    batch: Examples
-
-
-class Recipe(Protocol):
-    """A training algorithm. A moment at which it has nothing to do is an empty method."""
-
-    def before_step(self, step: Step) -> None:
-        """Called before the forward pass, when the gradients have been cleared."""
-        ...
-
-    def on_gradients(self, step: Step) -> None:
-        """Called after the backward pass; may change the parameters' gradients in place."""
-        ...
-
-    def after_step(self, step: Step) -> None:
-        """Called after the optimiser has updated the parameters."""
-        ...
-
-
-@runtime_checkable
-class Stateful(Protocol):
-    """A recipe whose state a checkpoint keeps.
-
-    What belongs to a parameter is keyed by the parameter's name in `Step.model.named_parameters()`, never by the
-    object's identity, so that a fresh recipe beside a fresh model can take the state over, and a deep copy is an
-    independent twin.
-    """
-
-    def state_dict(self) -> dict[str, Any]:
-        """The state: tensors, numbers, strings, None, and lists and dictionaries of these with strings as keys."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state that `state_dict` of a recipe with the same settings gave."""
-        ...
-
-
-@runtime_checkable
-class Measured(Protocol):
-    """A recipe that reports what it does, once an epoch."""
-
-    def measurements(self) -> dict[str, float]:
-        """Values by name, as of the epoch's end, after its evaluation."""
-        ...
-
-
-@runtime_checkable
-class Abandonable(Protocol):
-    """A recipe that changes model or optimiser for the length of a step."""
-
-    def abandon_step(self) -> None:
-        """Undo that, where a step ended before `after_step`; between two steps there is nothing to undo."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -106,10 +41,45 @@ class Composed:
 
     by_name: Mapping[str, Recipe]
 
+    def prepare(self, model: nn.Module) -> None:
+        """Each recipe's `prepare`, in order.
+
+        Raises:
+            ValueError: What a recipe refuses, after its name.
+        """
+        for name, recipe in self.by_name.items():
+            if isinstance(recipe, Preparing):
+                try:
+                    recipe.prepare(model)
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from error
+
+    def without_weight_decay(self, model: nn.Module) -> list[nn.Parameter]:
+        """What any of the recipes keeps the weight decay from, each parameter once."""
+        found = {
+            id(p): p
+            for recipe in self.by_name.values()
+            if isinstance(recipe, Undecayed)
+            for p in recipe.without_weight_decay(model)
+        }
+        return list(found.values())
+
+    def stages(self) -> list[Stage]:
+        """The stretches in which no recipe changes its stage; empty where no recipe has any."""
+        staged = [recipe.stages() for recipe in self.by_name.values() if isinstance(recipe, Staged)]
+        return _common([stages for stages in staged if stages])
+
     def before_step(self, step: Step) -> None:
         """Each recipe's `before_step`, in order."""
         for recipe in self.by_name.values():
             recipe.before_step(step)
+
+    def on_loss(self, step: Step, forward: ForwardPass, loss: Tensor) -> Tensor:
+        """The loss that the recipes make of one another's, in order."""
+        for recipe in self.by_name.values():
+            if isinstance(recipe, LossChanging):
+                loss = recipe.on_loss(step, forward, loss)
+        return loss
 
     def on_gradients(self, step: Step) -> None:
         """Each recipe's `on_gradients`, in order."""
@@ -163,10 +133,42 @@ def compose(recipes: Sequence[Recipe] | Mapping[str, Recipe]) -> Composed:
 
     Args:
         recipes: In the order in which they act. Without names, each is called by its class in snake case.
+
+    Raises:
+        ValueError: A recipe that can't stand where it does, or not beside another.
     """
     if isinstance(recipes, Mapping):
-        return Composed(dict(recipes))
-    return Composed(numbered((_snake_case(type(recipe).__name__), recipe) for recipe in recipes))
+        by_name = dict(recipes)
+    else:
+        by_name = numbered((_snake_case(type(recipe).__name__), recipe) for recipe in recipes)
+    _check_places(by_name)
+    return Composed(by_name)
+
+
+def _check_places(by_name: Mapping[str, Recipe]) -> None:
+    names = list(by_name)
+    for place, (name, recipe) in enumerate(by_name.items()):
+        if isinstance(recipe, Placed):
+            before = {other: by_name[other] for other in names[:place]}
+            behind = {other: by_name[other] for other in names[place + 1 :]}
+            try:
+                recipe.check_place(before, behind)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+
+
+def _common(staged: Sequence[Sequence[Stage]]) -> list[Stage]:
+    """The stages of several recipes laid over one another."""
+    if not staged:
+        return []
+    firsts = sorted({stage.first_step for stages in staged for stage in stages})
+    end = max(stage.first_step + stage.steps for stages in staged for stage in stages)
+    found = []
+    for first, after in zip(firsts, [*firsts[1:], end], strict=True):
+        running = [next(s for s in reversed(stages) if s.first_step <= first) for stages in staged]
+        names = ", ".join(dict.fromkeys(stage.name for stage in running))
+        found.append(Stage(name=names, first_step=first, steps=after - first))
+    return found
 
 
 def numbered(named: Iterable[tuple[str, T]], further: str = "{name}_{number}") -> dict[str, T]:

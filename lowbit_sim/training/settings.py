@@ -8,7 +8,7 @@ at step t of T. Source of the cosine: Loshchilov and Hutter, "SGDR", ICLR 2017, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -116,15 +116,33 @@ def learning_rate(settings: TrainingSettings, step: int, steps: int) -> float:
     return settings.learning_rate * (1 + math.cos(math.pi * step / steps)) / 2
 
 
-def build_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
-    """The settings' optimiser over the model's parameters, with their hyperparameters and formats."""
+def build_optimizer(
+    model: nn.Module, settings: TrainingSettings, without_decay: Iterable[nn.Parameter] = ()
+) -> torch.optim.Optimizer:
+    """The settings' optimiser over the model's parameters, with their hyperparameters and formats.
+
+    Args:
+        model: The model.
+        settings: The hyperparameters.
+        without_decay: Those of its parameters that the weight decay is kept from.
+    """
     options: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
     if settings.optimizer == "sgd":
         options["momentum"] = settings.momentum
     else:
         options["betas"] = (settings.momentum, settings.second_moment_decay)
     native, in_formats = _OPTIMIZERS[settings.optimizer]
-    parameters = model.parameters()
+    parameters = _groups(model, {id(p) for p in without_decay})
     if settings.update is None:
         return native(parameters, **options)
     return in_formats(parameters, **options, update=settings.update, seed=settings.seed)
+
+
+def _groups(model: nn.Module, without_decay: set[int]) -> list[dict[str, Any]]:
+    """The model's parameters in one group, and those without weight decay in a second one."""
+    parameters = list(model.parameters())
+    groups: list[dict[str, Any]] = [{"params": [p for p in parameters if id(p) not in without_decay]}]
+    spared = [p for p in parameters if id(p) in without_decay]
+    if spared:
+        groups.append({"params": spared, "weight_decay": 0.0})
+    return [group for group in groups if group["params"]]

@@ -28,7 +28,7 @@ from lowbit_sim.training.examples import Examples
 from lowbit_sim.training.gradient_sums import bill_gradient_sums
 from lowbit_sim.training.native_events import native_events
 from lowbit_sim.training.optimizers import LowPrecisionOptimizer
-from lowbit_sim.training.recipe import Composed, Recipe, Step, compose
+from lowbit_sim.training.recipe import Composed, ForwardPass, Recipe, Step, compose
 
 
 def trace_training_step(
@@ -40,6 +40,7 @@ def trace_training_step(
     recipes: Sequence[Recipe] = (),
     accumulation: int = 1,
     autocast: Autocast | None = None,
+    index: int = 0,
 ) -> WorkloadTrace:
     """Run one training step on a copy of a model and record it; the model and the optimiser stay as they are.
 
@@ -52,11 +53,13 @@ def trace_training_step(
         inputs: A batch [B, ...].
         targets: int64 [B], class indices, for the cross-entropy loss.
         optimizer: The optimiser of the model's parameters.
-        recipes: Training algorithms, which act on the step as in training; copies of them do. The step that is
-            recorded then is the second of two, so that what they keep from step to step is there.
+        recipes: Training algorithms, which act on the step as in training; copies of them do. They have prepared the
+            model. The step that is recorded then is the second of two, so that what they keep from step to step is
+            there.
         accumulation: Micro-batches that the batch is divided into, in equal parts but for the last.
         autocast: "bf16" or "fp16" for products in that format, as in `TrainingSettings`, with "fp16" also for the
             pass that unscales the gradients; not on the meta device.
+        index: Number of the step, which tells recipes in which of their stages it is.
 
     Returns:
         The step's events: forward, loss, backward, update, and what the recipes bill themselves.
@@ -78,7 +81,7 @@ def trace_training_step(
         twin.train()
     stepper = _twin_optimizer(optimizer, model, twin)
     batch = Examples(inputs=inputs, targets=targets.to(inputs.device)) if recipes else None
-    step = _TracedStep(twin, batches, batch, stepper, compose(copy.deepcopy(list(recipes))), autocast)
+    step = _TracedStep(twin, batches, batch, stepper, compose(copy.deepcopy(list(recipes))), autocast, index)
     with deterministic(0):
         if recipes:
             step.run(WorkloadTrace())
@@ -112,6 +115,7 @@ class _TracedStep:
         optimizer: The optimiser.
         recipe: The training algorithms.
         autocast: The format of products, or None.
+        index: Number of the step.
     """
 
     model: nn.Module
@@ -120,6 +124,7 @@ class _TracedStep:
     optimizer: Optimizer
     recipe: Composed
     autocast: Autocast | None
+    index: int
 
     def run(self, trace: WorkloadTrace) -> None:
         """Forward, loss and backward of each micro-batch, and the update.
@@ -131,7 +136,7 @@ class _TracedStep:
         if step is not None:
             self.recipe.before_step(step)
         for number, (inputs, targets) in enumerate(self.micro_batches):
-            self._backpropagate(inputs, targets)
+            self._backpropagate(inputs, targets, step)
             if number == 0:
                 first = len(trace.events)
             else:
@@ -143,7 +148,7 @@ class _TracedStep:
             self.recipe.on_gradients(step)
         self.optimizer.step()
         if not isinstance(self.optimizer, LowPrecisionOptimizer):  # which bills itself, by its formats
-            emit(_update_event(self.optimizer))
+            emit(update_event(self.optimizer))
         if step is not None:
             self.recipe.after_step(step)
         trace.events[first:last] = [replace(event, kept_bytes=0) for event in trace.events[first:last]]
@@ -151,17 +156,19 @@ class _TracedStep:
     def _as_recipes_see_it(self) -> Step | None:
         if self.batch is None:
             return None
-        return Step(index=0, epoch=0, model=self.model, optimizer=self.optimizer, batch=self.batch)
+        return Step(index=self.index, epoch=0, model=self.model, optimizer=self.optimizer, batch=self.batch)
 
-    def _backpropagate(self, inputs: Tensor, targets: Tensor) -> None:
+    def _backpropagate(self, inputs: Tensor, targets: Tensor, step: Step | None) -> None:
         logits = forward(self.model, inputs, self.autocast)
-        emit(_loss_event(logits, read=1, write=0, kept=kept_bytes(logits)))
+        emit(loss_event(logits, read=1, write=0, kept=kept_bytes(logits)))
         loss = F.cross_entropy(logits, targets)
+        share = len(targets) / sum(len(each) for _, each in self.micro_batches)
+        if step is not None:
+            part = Examples(inputs=inputs, targets=targets)
+            loss = self.recipe.on_loss(step, ForwardPass(part=part, logits=logits, share=share), loss)
         bill_gradient_sums(loss)
-        emit(_loss_event(logits, read=1, write=1))
-        examples = sum(len(each) for _, each in self.micro_batches)
-        whole = len(targets) == examples
-        (loss if whole else loss * (len(targets) / examples)).backward()
+        emit(loss_event(logits, read=1, write=1))
+        (loss if share == 1 else loss * share).backward()
 
 
 def _bill_additions(model: nn.Module) -> None:
@@ -188,7 +195,7 @@ def _twin_optimizer(optimizer: Optimizer, model: nn.Module, twin: nn.Module) -> 
     return type(optimizer)(groups)  # pyright: ignore[reportCallIssue]
 
 
-def _loss_event(logits: Tensor, *, read: int, write: int, kept: int = 0) -> VectorEvent:
+def loss_event(logits: Tensor, *, read: int, write: int, kept: int = 0) -> VectorEvent:
     """Softmax and cross-entropy in one pass over the logits (forward), or the gradient from them (backward)."""
     return VectorEvent(
         kind="loss",
@@ -212,7 +219,7 @@ def _unscaling_event(optimizer: Optimizer) -> VectorEvent:
     )
 
 
-def _update_event(optimizer: Optimizer) -> VectorEvent:
+def update_event(optimizer: Optimizer) -> VectorEvent:
     """The update that just ran: weights, gradients and the state tensors of a weight's shape (momentum)."""
     elements = weights = gradients = states = 0
     for group in optimizer.param_groups:

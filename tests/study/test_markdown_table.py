@@ -73,6 +73,19 @@ def test_machines_and_measurements():
     assert second[2] == "1.5 ± 0.7071"
 
 
+def test_inferences_have_a_column_of_their_own():
+    prices = tuple(price(gemm_trace(64, 64, 64, None), machine) for machine in MACHINES)
+    study = result(native_arm((run(0),)), arm("INT8", (run(0),), inference=prices))
+    head, _, first, second = rows(markdown_table(study, ["inference:tpu_v1"]))
+    cost = prices[2].cost
+    assert cost is not None
+    assert head == ["arm", "inference on tpu_v1, cycles / energy"]
+    assert (first[1], second[1]) == (
+        "-",
+        f"{with_prefix(cost.cycles, smallest=0)} / {with_prefix(cost.energy_pj * 1e-12, 'J')}",
+    )
+
+
 def test_differences_to_the_best_native_arm_and_to_what_was_published():
     slow, fast = native_arm((run(0, 0.90),)), native_arm((run(0, 0.95),))
     study = result(
@@ -99,6 +112,7 @@ def test_a_measurement_after_each_epoch():
         ("acuracy", "unknown column 'acuracy'.*did you mean 'accuracy'"),
         ("published:metgrad", "unknown published figure 'metgrad'.*did you mean 'metagrad'"),
         ("machine:tpu", "unknown machine of the study 'tpu'"),
+        ("inference:tpu", "unknown machine of the study that inferences are priced on 'tpu'"),
         ("measurement:gain", "unknown measurement 'gain'"),
     ],
 )

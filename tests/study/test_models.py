@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -54,6 +56,11 @@ def test_vgg16_has_the_papers_convolutions():
         ("resnet50", 25_557_032),
         ("vgg16_imagenet", 138_357_544),
         ("mobilenet_v2", 3_504_872),
+        # Howard et al. 2017, table 8: 4.2 million. By hand: convolutions 3,185,088; batch-norms 2 10,944; linear
+        # 1,025,000.
+        ("mobilenet_v1", 4_231_976),
+        # ResNet-50's with the norms in front: convolutions 23,454,912; batch-norms 2 22,720; linear 2,049,000.
+        ("preresnet50", 25_549_352),
     ],
 )
 def test_the_models_for_imagenet_are_the_published_ones(name, parameters):
@@ -66,8 +73,12 @@ def test_the_models_for_imagenet_are_the_published_ones(name, parameters):
 @pytest.mark.parametrize(
     ("name", "macs"),
     # He et al. 2016, table 1 (1.8 and 3.8 x 10^9, the latter with the stride on the 1x1 convolutions: 4.1 with it on
-    # the 3x3 ones); Simonyan and Zisserman 2015 (15.5); Sandler et al. 2018, table 4 (0.30).
-    [("resnet18", 1.8e9), ("resnet50", 4.1e9), ("vgg16_imagenet", 15.5e9), ("mobilenet_v2", 0.30e9)],
+    # the 3x3 ones); Simonyan and Zisserman 2015 (15.5); Sandler et al. 2018, table 4 (0.30); Howard et al. 2017,
+    # table 8 (0.569); PreResNet-50's convolutions are ResNet-50's.
+    [
+        *(("resnet18", 1.8e9), ("resnet50", 4.1e9), ("vgg16_imagenet", 15.5e9), ("mobilenet_v2", 0.30e9)),
+        *(("mobilenet_v1", 0.569e9), ("preresnet50", 4.1e9)),
+    ],
 )
 def test_the_models_for_imagenet_multiply_as_often_as_published(name, macs):
     trace = model_trace(name, batch=1 + 1, shape=(3, 224, 224), classes=1000, spec=None)
@@ -80,6 +91,61 @@ def test_depthwise_convolutions_have_a_group_a_channel():
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
     assert sum(m.groups == m.in_channels for m in convolutions) == 17
     assert {m.groups for m in convolutions if m.groups != m.in_channels} == {1}
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_mobilenets_for_small_images_have_the_same_weights_and_smaller_strides(version):
+    with torch.device("meta"):
+        small, large = (
+            build(f"mobilenet_{version}{suffix}", 3, 10, 32, width=16) for suffix in ("_cifar", "")
+        )
+        pixels = {"v1": 2, "v2": 4}[version]
+        last = [m for m in small.modules() if isinstance(m, nn.AvgPool2d)]
+        assert [m.kernel_size for m in last] == [pixels]
+    shapes = [[tuple(p.shape) for p in model.parameters()] for model in (small, large)]
+    assert shapes[0] == shapes[1]
+    strides = [
+        math.prod(m.stride[0] for m in model.modules() if isinstance(m, nn.Conv2d))
+        for model in (small, large)
+    ]
+    assert strides == [32 // pixels, 32]
+
+
+def test_preresnet20_has_the_convolutions_of_resnet20_and_its_norms_in_front():
+    """He et al. 2016 (ECCV): the norms are those of the blocks' inputs, and one more behind the last block."""
+    model = build("preresnet20", 3, 10, 32)
+    assert layers(model, nn.Conv2d, nn.Linear) == 20
+    assert parameters(model, nn.Conv2d) == 267_696
+    # 3 (16 + 16) + (16 + 32) + 2 (32 + 32) + (32 + 64) + 2 (64 + 64) + 64 channels
+    assert parameters(model, nn.BatchNorm2d) == 2 * 688
+    assert parameters(build("preresnet20_imagenet", 3, 10, 224, width=16), nn.Conv2d) == 267_696 + 16 * 3 * (
+        49 - 9
+    )
+
+
+@pytest.mark.parametrize("name", ["preresnet20", "preresnet50_cifar"])
+def test_a_pre_activation_block_without_its_last_convolution_is_the_identity(name):
+    """What the paper is named after: nothing but the sum is on the way."""
+    model = build(name, 3, 10, 32, width=4)
+    block = next(b for b in reversed(list(model.modules())) if hasattr(b, "bn1"))  # the last of its stage
+    last = block.get_submodule("conv3" if name.startswith("preresnet50") else "conv2")
+    nn.init.zeros_(last.get_parameter("weight"))
+    x = torch.randn(2, block.get_submodule("bn1").num_features, 8, 8)
+    assert torch.equal(block(x), x)
+
+
+def test_the_stems_of_preresnet50():
+    small, large = (
+        build(name, 3, 10, size, width=4) for name, size in (("preresnet50_cifar", 32), ("preresnet50", 64))
+    )
+    assert [m.kernel_size for m in small.modules() if isinstance(m, nn.Conv2d)][0] == (3, 3)
+    assert [m.kernel_size for m in large.modules() if isinstance(m, nn.Conv2d)][0] == (7, 7)
+    assert parameters(large, nn.Conv2d) - parameters(small, nn.Conv2d) == 3 * 4 * (49 - 9)
+
+
+def test_mlp_bn_by_hand():
+    model = build("mlp_bn", 1, 10, 8, width=8)
+    assert sum(p.numel() for p in model.parameters()) == 64 * 2 + 2 * 2 + 2 * 8 + 2 * 8 + (8 * 10 + 10)
 
 
 def test_mlp_by_hand():

@@ -162,3 +162,12 @@ def test_fp16_runs_to_the_end_and_reports_its_scale(tmp_path):
     [run] = outcome.result.arms[0].runs
     assert run.training.status == "completed"
     assert run.training.epochs[-1].measurements["loss_scale.scale"] == 65536
+
+
+@pytest.mark.parametrize("recipe", ["dorefa", "stochastic_precision"])
+def test_recipes_that_put_layers_on_grids_are_refused_beside_native_int8(recipe):
+    table = {"name": recipe, "weight_bits": 2, "activation_bits": 2}
+    subject = study(arms=[{"name": "x", "native": "int8", "recipes": [table]}])
+    match = f"arm 'x': recipe {recipe}: layer '3' can't switch its precision: it is a .* with a forward pass of its"
+    with pytest.raises(StudyError, match=match):
+        priced_arm(subject, subject.arms[0], load("digits", limit=64), [])

@@ -27,6 +27,14 @@ TABLES: dict[str, dict[str, Any]] = {
     "error_feedback": {"name": "error_feedback", "quantizer": "int4"},
     "hypergradient": {"name": "hypergradient", "hyper_learning_rate": 0.01},
     "metagrad": {"name": "metagrad"},
+    "distillation": {"name": "distillation"},
+    "dorefa": {"name": "dorefa", "weight_bits": 2, "activation_bits": 2},
+    "guided": {"name": "guided", "bits": 2},
+    "pact": {"name": "pact"},
+    "progressive": {"name": "progressive", "bits": [32, 2]},
+    "sat": {"name": "sat"},
+    "stochastic_precision": {"name": "stochastic_precision", "weight_bits": 2, "activation_bits": 2},
+    "two_step": {"name": "two_step", "weight_bits": 2, "activation_bits": 2},
 }
 HYPERGRADIENT = TABLES["hypergradient"]
 

@@ -10,7 +10,7 @@ from lowbit_sim.ops.counts import OperandCounts
 from lowbit_sim.study.arms import price
 from lowbit_sim.study.price import gemm_trace
 from lowbit_sim.study.report import study_table
-from lowbit_sim.study.results import Price, SeedResult, StudyResult
+from lowbit_sim.study.results import Price, SeedResult, StageCost, StudyResult
 from lowbit_sim.trace import WorkloadTrace
 from lowbit_sim.training.metrics import TrainingResult
 from tests.study.examples import arm, native_arm, result, run
@@ -250,3 +250,27 @@ def test_more_arms_than_fit_come_in_further_tables_with_the_baseline(count):
 def test_many_arms_without_a_native_one():
     text = rendered(result(*(arm(f"arm {i}", (run(0, 0.9),)) for i in range(6))))
     assert all(f"arm {i}" in text for i in range(6))
+
+
+def test_an_inference_has_a_row_where_recipes_change_what_infers():
+    int8, fp32 = prices(lb.OpSpec.uniform(lb.INT8)), prices(None)
+    plain = arm("INT8", (run(0, 0.9),), int8, inference=int8)
+    assert "  inference" not in rendered(result(plain))
+    changed = arm("W2A2", (run(0, 0.9),), int8, inference=int8, recipes="dorefa (weight_bits 2)")
+    text = rendered(result(native_arm((run(0, 0.9),), fp32), changed))
+    lines = [line for line in text.splitlines() if "  inference" in line]
+    assert len(lines) == len(MACHINES)
+    assert "-" in lines[0]  # the native arm is of a record without inferences
+
+
+def test_a_mean_step_says_what_it_is_the_mean_of():
+    [first, *others] = prices(lb.OpSpec.uniform(lb.INT8))
+    stages = tuple(
+        StageCost(name=name, share=share, cycles=10, energy_pj=1.0)
+        for name, share in (("W32A32", 0.25), ("W2A2", 0.75))
+    )
+    text = rendered(result(arm("W2A2", (run(0, 0.9),), (replace(first, stages=stages), *others))), width=300)
+    assert (
+        "the mean step of a run in stages: W32A32 25 %, W2A2 75 % of the steps; result.json has the cost"
+        in text
+    )

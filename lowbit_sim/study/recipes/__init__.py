@@ -13,17 +13,33 @@ from lowbit_sim.config.tables import table_of
 from lowbit_sim.numerics.suggest import unknown
 from lowbit_sim.study.recipes.base import RecipeContext, RecipeTable
 from lowbit_sim.study.recipes.clip import ClipGradientNormTable
+from lowbit_sim.study.recipes.distillation import DistillationTable
+from lowbit_sim.study.recipes.dorefa import DoReFaTable
 from lowbit_sim.study.recipes.error_feedback import ErrorFeedbackTable
+from lowbit_sim.study.recipes.guided import GuidedTable
 from lowbit_sim.study.recipes.hypergradient import HypergradientTable
 from lowbit_sim.study.recipes.metagrad import MetaGradTable
+from lowbit_sim.study.recipes.pact import PACTTable
+from lowbit_sim.study.recipes.progressive import ProgressiveTable
+from lowbit_sim.study.recipes.sat import SATTable
+from lowbit_sim.study.recipes.stochastic_precision import StochasticPrecisionTable
+from lowbit_sim.study.recipes.two_step import TwoStepTable
 
 __all__ = ["RECIPES", "AnyRecipe", "RecipeContext", "RecipeTable"]
 
 RECIPES: dict[str, type[RecipeTable]] = {
     "clip_gradient_norm": ClipGradientNormTable,
+    "distillation": DistillationTable,
+    "dorefa": DoReFaTable,
     "error_feedback": ErrorFeedbackTable,
+    "guided": GuidedTable,
     "hypergradient": HypergradientTable,
     "metagrad": MetaGradTable,
+    "pact": PACTTable,
+    "progressive": ProgressiveTable,
+    "sat": SATTable,
+    "stochastic_precision": StochasticPrecisionTable,
+    "two_step": TwoStepTable,
 }
 
 

@@ -9,11 +9,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
+from lowbit_sim.config.quantizer_config import QuantizerTable, build_quantizer
 from lowbit_sim.config.tables import Strict
 from lowbit_sim.training.recipe import Recipe
 from lowbit_sim.training.settings import TrainingSettings
+
+
+def patterns(value: Any) -> Any:
+    """TOML's arrays are lists; a frozen table holds tuples."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +64,13 @@ class RecipeTable(Strict, ABC):
             key: getattr(self, key) for key, field in type(self).model_fields.items() if field.is_required()
         }
         usual = type(self)(**required).written().model_dump()
-        own = self.written().model_dump(exclude={"name"}, exclude_none=True)
-        keys = [f"{key} {value}" for key, value in own.items() if key in required or value != usual[key]]
+        written = self.written()
+        own = written.model_dump(exclude={"name"}, exclude_none=True)
+        differing = [key for key, value in own.items() if key in required or value != usual[key]]
+        keys = [f"{key} {_in_words(getattr(written, key))}" for key in differing]
         return f"{self.name} ({', '.join(keys)})" if keys else self.name
+
+
+def _in_words(value: Any) -> str:
+    """A quantiser's table as the quantiser is printed, anything else as it is."""
+    return str(build_quantizer(value) if isinstance(value, QuantizerTable) else value)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -28,6 +28,8 @@ from torch.optim import Optimizer
 from lowbit_sim.nn.weight_preprocessing import WeightPreprocessing
 from lowbit_sim.numerics.random import Stream
 from lowbit_sim.quant.quantizer import Quantizer
+from lowbit_sim.training.error_feedback import ErrorFeedback
+from lowbit_sim.training.hypergradient import Hypergradient
 from lowbit_sim.training.metagrad.billing import bill_passes, bill_quantizer
 from lowbit_sim.training.metagrad.commit import Commit, give
 from lowbit_sim.training.metagrad.coordinates import norms
@@ -42,7 +44,7 @@ from lowbit_sim.training.metagrad.refinement import (
     check_refinement,
 )
 from lowbit_sim.training.metagrad.targets import Target, find_targets
-from lowbit_sim.training.recipe import Step
+from lowbit_sim.training.recipe import Recipe, Step
 
 #: The operand number of Q_G's random bits: layers draw from 0 to 10 modulo 16, updates from 12 to 15.
 GRADIENT_STREAM = 11
@@ -119,6 +121,25 @@ class MetaGrad:
     def hypernetwork(self) -> Hypernetwork:
         """M."""
         return self._learner.hypernetwork
+
+    def check_place(self, before: Mapping[str, Recipe], behind: Mapping[str, Recipe]) -> None:
+        """Refuse recipes behind this one that take the corrected gradients for something that they are not.
+
+        Raises:
+            ValueError: Naming the recipe.
+        """
+        for name, recipe in behind.items():
+            if isinstance(recipe, Hypergradient):
+                raise ValueError(
+                    f"{name} behind it would take the corrected gradients for the loss' derivatives: name {name} "
+                    "before it"
+                )
+            if isinstance(recipe, ErrorFeedback):
+                raise ValueError(
+                    f"{name} behind it would round the corrected gradients and add what earlier ones lost, and phi "
+                    f"learns as if a weight moved by a multiple of its own: name {name} before it, which then "
+                    "quantises what it reads"
+                )
 
     def before_step(self, step: Step) -> None:
         """Have pre-processed weights leave their calibration to this recipe."""

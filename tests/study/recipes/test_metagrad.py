@@ -88,3 +88,10 @@ def test_numerics_of_the_hypernetwork_and_of_the_gradient():
 def test_what_is_wrong_is_said(keys, message):
     with pytest.raises(ValidationError, match=message):
         table(**keys)
+
+
+def test_a_quantiser_is_described_as_it_is_printed():
+    quantizer = {"format": "int4", "rounding": {"mode": "stochastic", "random_bits": 8}}
+    table = MetaGradTable.model_validate({"name": "metagrad", "gradient_quantizer": quantizer})
+    assert table.described() == table.written().described()
+    assert table.described().endswith("gradient_quantizer int4 stochastic)")
