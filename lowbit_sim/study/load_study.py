@@ -41,6 +41,8 @@ def load_study(path: Path) -> Study:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise StudyError(f"{path}: not valid TOML: {error}") from None
+    if "hypernetwork" in table:
+        raise StudyError(f"{path} is a study of graph hypernetworks: lowbit-sim ghn run {path}")
     return parse_study(table, str(path), path.parent)
 
 

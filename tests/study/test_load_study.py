@@ -196,6 +196,13 @@ def test_malformed_files_are_named(tmp_path, content, message):
         load_study(path)
 
 
+def test_a_study_of_graph_hypernetworks_is_told_its_command():
+    with pytest.raises(
+        StudyError, match=r"ghn_digits.toml is a study of .*: lowbit-sim ghn run .*ghn_digits"
+    ):
+        load_study(EXPERIMENTS / "ghn_digits.toml")
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(StudyError, match="can't read the study .*absent.toml"):
         load_study(tmp_path / "absent.toml")
