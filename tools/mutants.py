@@ -140,8 +140,8 @@ MUTANTS: list[Mutant] = [
         ("tests/quant/test_qtensor.py", "tests/quant/test_quantizer.py"),
         (
             "the zero point is added",
-            "self.codes.to(torch.int32) - self.expanded",
-            "self.codes.to(torch.int32) + self.expanded",
+            "self.codes.to(dtype) - self.expanded",
+            "self.codes.to(dtype) + self.expanded",
         ),
     ),
     *_group(

@@ -56,6 +56,6 @@ def test_an_arm_that_fails_leaves_the_others(monkeypatch):
 def test_the_queue_runs_checks_then_benchmarks_then_studies():
     names = [module.__name__.rpartition(".")[2] for module in MODULES]
     kinds = [name.partition("_")[0] for name in names if name != "calibration"]
-    assert kinds == sorted(kinds, key=("check", "bench", "study").index)
+    assert kinds == sorted(kinds, key=("check", "bench", "study", "ghn").index)
     assert list(queue())[0] == "exact_products"
-    assert list(queue())[-1].startswith("metagrad_")
+    assert list(queue())[-1].startswith("ghn_")
