@@ -32,18 +32,27 @@ def load_study(path: Path) -> Study:
         StudyError: A file that can't be read, is not TOML or not a study, or names what does not exist; the
             message has a line for each thing that is wrong.
     """
+    table = read_table(path)
+    if "hypernetwork" in table:
+        raise StudyError(f"{path} is a study of graph hypernetworks: lowbit-sim ghn run {path}")
+    return parse_study(table, str(path), path.parent)
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """What a study's TOML file holds, of whichever kind it is.
+
+    Raises:
+        StudyError: A file that can't be read or is not TOML.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
         raise StudyError(f"can't read the study {path} ({why}): expected a TOML file") from None
     try:
-        table = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise StudyError(f"{path}: not valid TOML: {error}") from None
-    if "hypernetwork" in table:
-        raise StudyError(f"{path} is a study of graph hypernetworks: lowbit-sim ghn run {path}")
-    return parse_study(table, str(path), path.parent)
 
 
 def parse_study(table: dict[str, Any], where: str, folder: Path) -> Study:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from lowbit_sim.config.mac_config import with_product_files
 from lowbit_sim.config.toml_text import toml_value
 from lowbit_sim.study.errors import StudyError
 from lowbit_sim.study.ghn.config import GhnStudy
-from lowbit_sim.study.load_study import messages
+from lowbit_sim.study.load_study import messages, read_table
 
 #: The tables of a study, in the order in which they are written.
 _TABLES = ("data", "space", "hypernetwork", "training", "evaluation", "fine_tuning")
@@ -27,16 +26,7 @@ def load_ghn_study(path: Path) -> GhnStudy:
         StudyError: A file that can't be read, is not TOML or not such a study, or names what does not exist; the
             message has a line for each thing that is wrong.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
-        raise StudyError(f"can't read the study {path} ({why}): expected a TOML file") from None
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise StudyError(f"{path}: not valid TOML: {error}") from None
-    return parse_ghn_study(table, str(path), path.parent)
+    return parse_ghn_study(read_table(path), str(path), path.parent)
 
 
 def parse_ghn_study(table: dict[str, Any], where: str, folder: Path) -> GhnStudy:
